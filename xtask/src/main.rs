@@ -1,1 +1,62 @@
-fn main() {}
+//! `cargo xtask`: what a change has to pass, in one command.
+#![forbid(unsafe_code)]
+
+mod hygiene;
+mod lanes;
+mod needs;
+mod run;
+
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::lanes::{LANES, When};
+
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask", about = "Checks and tests the workspace")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Quick: formatting, hygiene, lints and unit tests
+    Check,
+    /// Runs everything that this machine can run, and says what was skipped and why
+    Test(Options),
+}
+
+/// How to run lanes.
+#[derive(Args, Clone, Copy, Default)]
+struct Options {
+    /// Run the slow lanes too, and fail on a lane that cannot run
+    #[arg(long)]
+    ci: bool,
+    /// Install what a lane needs with rustup or apt-get, after naming it
+    #[arg(long)]
+    install: bool,
+    /// Run the slow lanes too
+    #[arg(long)]
+    slow: bool,
+}
+
+fn main() -> Result<ExitCode> {
+    // Not the path from when this was built: checkouts that share a target directory share it.
+    let package = env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`")?;
+    let root = Path::new(&package).parent().context("xtask's package is not in a workspace")?;
+    let (lanes, options) = match Cli::parse().command {
+        Command::Check => (lanes_of(&[When::Check, When::Both]), Options::default()),
+        Command::Test(options) => (lanes_of(&[When::Both, When::Test, When::Slow]), options),
+    };
+    let report = run::run(root, &lanes, options);
+    print!("{report}");
+    Ok(if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn lanes_of(when: &[When]) -> Vec<&'static lanes::Lane> {
+    LANES.iter().filter(|lane| when.contains(&lane.when)).collect()
+}

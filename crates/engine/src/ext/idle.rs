@@ -1,0 +1,189 @@
+//! Built-in idle tracking and the default choice of a CPU: `kernel/sched/ext/idle.c`.
+
+use crate::engine::Engine;
+use crate::flags::{OpsFlags, PickIdleFlags, WakeFlags, pf};
+use crate::kfunc::Op;
+use crate::ops::OpSet;
+use crate::task::TaskIdx;
+use crate::{CpuId, Cpumask};
+
+/// `struct scx_idle_cpus`.
+#[derive(Clone, Debug)]
+pub(crate) struct IdleMasks {
+    /// `scx_builtin_idle_enabled`.
+    pub enabled: bool,
+    pub cpu: Cpumask,
+    /// CPUs whose siblings are all idle.
+    pub smt: Cpumask,
+    /// Where `cpumask_any_and_distribute()` goes on.
+    distribute: u32,
+}
+
+impl IdleMasks {
+    pub fn new() -> Self {
+        Self { enabled: false, cpu: Cpumask::EMPTY, smt: Cpumask::EMPTY, distribute: 0 }
+    }
+}
+
+impl Engine {
+    /// `scx_idle_enable()`: all CPUs count as idle at first.
+    pub(crate) fn idle_enable(&mut self, ops: OpSet, flags: OpsFlags) {
+        let custom = ops.contains(OpSet::UPDATE_IDLE);
+        self.idle.enabled = !custom || flags.contains(OpsFlags::KEEP_BUILTIN_IDLE);
+        self.idle.cpu = self.topology.all();
+        self.idle.smt = self.topology.all();
+    }
+
+    /// `scx_idle_disable()`.
+    pub(crate) fn idle_disable(&mut self) {
+        self.idle.enabled = false;
+    }
+
+    /// `__scx_update_idle()`. `notify` for a real change between a task and the idle task.
+    pub(crate) fn update_idle(&mut self, cpu: CpuId, idle: bool, notify: bool) {
+        if !self.scx_enabled {
+            return;
+        }
+        let rq = self.rq(cpu);
+        if self.idle.enabled && (notify || rq.curr == rq.idle) {
+            self.update_builtin_idle(cpu, idle);
+        }
+        let Some(root) = self.root else { return };
+        if notify && self.sch(root).has(OpSet::UPDATE_IDLE) && !self.bypassing(root, cpu) {
+            let (is_cid, cid) = (self.sch(root).is_cid(), self.topology.cid(cpu));
+            self.call(root, Op::UpdateIdle, |ops, cx| {
+                if is_cid {
+                    ops.update_idle_cid(cx, cid, idle);
+                } else {
+                    ops.update_idle(cx, cpu, idle);
+                }
+            });
+        }
+    }
+
+    fn update_builtin_idle(&mut self, cpu: CpuId, idle: bool) {
+        if idle {
+            self.idle.cpu.set(cpu);
+        } else {
+            self.idle.cpu.clear(cpu);
+        }
+        if self.topology.smt == 1 {
+            return;
+        }
+        let siblings: Cpumask = self.topology.siblings(cpu).collect();
+        if !idle {
+            self.idle.smt = self.idle.smt.and_not(&siblings);
+        } else if siblings.is_subset(&self.idle.cpu) {
+            self.idle.smt = self.idle.smt.or(&siblings);
+        }
+    }
+
+    /// `scx_idle_test_and_clear_cpu()`.
+    pub(crate) fn test_and_clear_cpu_idle(&mut self, cpu: CpuId) -> bool {
+        if self.topology.smt > 1 {
+            let siblings: Cpumask = self.topology.siblings(cpu).collect();
+            self.idle.smt = self.idle.smt.and_not(&siblings);
+        }
+        self.idle.cpu.test_and_clear(cpu)
+    }
+
+    /// `cpumask_any_and_distribute()`: a CPU of both, each call going on after the last one's.
+    fn any_and_distribute(&mut self, smt: bool, cpus: &Cpumask) -> Option<CpuId> {
+        let idle = if smt { &self.idle.smt } else { &self.idle.cpu };
+        let from = CpuId(self.idle.distribute + 1);
+        let cpu =
+            idle.next_and_from(cpus, from).or_else(|| idle.next_and_from(cpus, CpuId(0)))?;
+        self.idle.distribute = cpu.0;
+        Some(cpu)
+    }
+
+    /// `scx_pick_idle_cpu()`.
+    pub(crate) fn pick_idle_cpu(&mut self, cpus: &Cpumask, flags: PickIdleFlags) -> Option<CpuId> {
+        loop {
+            let mut cpu = None;
+            if self.topology.smt > 1 {
+                cpu = self.any_and_distribute(true, cpus);
+                if cpu.is_none() && flags.contains(PickIdleFlags::CORE) {
+                    return None;
+                }
+            }
+            let cpu = match cpu {
+                Some(cpu) => cpu,
+                None => self.any_and_distribute(false, cpus)?,
+            };
+            if self.test_and_clear_cpu_idle(cpu) {
+                return Some(cpu);
+            }
+        }
+    }
+
+    /// `scx_select_cpu_dfl()`: an idle CPU for a waking task, if there is one.
+    pub(crate) fn select_cpu_dfl(
+        &mut self,
+        p: TaskIdx,
+        prev: CpuId,
+        wake: WakeFlags,
+    ) -> Option<CpuId> {
+        if !self.idle.enabled && self.scx_enabled {
+            return None;
+        }
+        let cpus = self.p(p).cpus_ptr();
+        let prev_allowed = cpus.test(prev);
+        // scx_selcpu_topo_llc: only with several caches.
+        let llc = (self.topology.llcs > 1).then(|| self.topology.llc(prev).and(&cpus));
+        if wake.contains(WakeFlags::SYNC)
+            && let Some(cpu) = self.select_for_sync(prev, prev_allowed, &cpus)
+        {
+            return Some(cpu);
+        }
+        if self.topology.smt > 1 {
+            if prev_allowed && self.idle.smt.test(prev) && self.test_and_clear_cpu_idle(prev) {
+                return Some(prev);
+            }
+            for cpus in [llc.as_ref(), Some(&cpus)].into_iter().flatten() {
+                if let Some(cpu) = self.pick_idle_cpu(cpus, PickIdleFlags::CORE) {
+                    return Some(cpu);
+                }
+            }
+        }
+        if prev_allowed && self.test_and_clear_cpu_idle(prev) {
+            return Some(prev);
+        }
+        if self.topology.smt > 1 {
+            for cpu in self.topology.siblings(prev) {
+                if cpu != prev && cpus.test(cpu) && self.test_and_clear_cpu_idle(cpu) {
+                    return Some(cpu);
+                }
+            }
+        }
+        for cpus in [llc.as_ref(), Some(&cpus)].into_iter().flatten() {
+            if let Some(cpu) = self.pick_idle_cpu(cpus, PickIdleFlags::empty()) {
+                return Some(cpu);
+            }
+        }
+        None
+    }
+
+    /// The waker is about to sleep: its own CPU may be the best.
+    fn select_for_sync(
+        &mut self,
+        prev: CpuId,
+        prev_allowed: bool,
+        cpus: &Cpumask,
+    ) -> Option<CpuId> {
+        let cpu = self.this_cpu;
+        let share_cache = self.topology.llc(cpu).test(prev);
+        if prev_allowed && share_cache && self.test_and_clear_cpu_idle(prev) {
+            return Some(prev);
+        }
+        let current = self.rq(cpu).curr;
+        let worthwhile = self.p(current).flags & pf::PF_EXITING == 0
+            && self.dsq(self.local_dsq(cpu)).nr == 0
+            && !self.idle.cpu.is_empty();
+        if worthwhile && cpus.test(cpu) {
+            self.test_and_clear_cpu_idle(cpu);
+            return Some(cpu);
+        }
+        None
+    }
+}

@@ -1,0 +1,84 @@
+//! The lanes, in the order in which they run. To add one, add it here.
+
+use crate::needs::{C_LINKER, CLIPPY, Need, RUSTFMT};
+
+/// One thing that passes, fails or is skipped.
+pub struct Lane {
+    pub name: &'static str,
+    pub when: When,
+    /// What has to be on the machine, apart from cargo and rustc.
+    pub needs: &'static [Need],
+    pub what: What,
+}
+
+/// Which command runs a lane.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// `check` only: a short form of something that `test` does in full.
+    Check,
+    /// `check` and `test`.
+    Both,
+    /// `test`.
+    Test,
+    /// `test --slow` and `test --ci`.
+    Slow,
+}
+
+/// What a lane does.
+pub enum What {
+    /// Runs cargo with these arguments, and these variables set.
+    Cargo { args: &'static [&'static str], env: &'static [(&'static str, &'static str)] },
+    /// See [`crate::hygiene`].
+    Hygiene,
+}
+
+pub const LANES: &[Lane] = &[
+    Lane {
+        name: "fmt",
+        when: When::Both,
+        needs: &[RUSTFMT],
+        what: What::Cargo { args: &["fmt", "--all", "--check"], env: &[] },
+    },
+    Lane { name: "hygiene", when: When::Both, needs: &[], what: What::Hygiene },
+    Lane {
+        name: "clippy",
+        when: When::Both,
+        needs: &[CLIPPY, C_LINKER],
+        what: What::Cargo {
+            args: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+            env: &[],
+        },
+    },
+    Lane {
+        name: "unit",
+        when: When::Check,
+        needs: &[C_LINKER],
+        what: What::Cargo { args: &["test", "--workspace", "--lib", "--bins"], env: &[] },
+    },
+    // Unit, integration and doc tests, with overflow checks and debug assertions.
+    Lane {
+        name: "test",
+        when: When::Test,
+        needs: &[C_LINKER],
+        what: What::Cargo { args: &["test", "--workspace"], env: &[] },
+    },
+    Lane {
+        name: "doc",
+        when: When::Test,
+        needs: &[C_LINKER],
+        what: What::Cargo {
+            args: &["doc", "--workspace", "--no-deps"],
+            env: &[("RUSTDOCFLAGS", "-D warnings")],
+        },
+    },
+    // `--tests` leaves doc tests out: an example that is marked `ignore` is not meant to run.
+    Lane {
+        name: "slow",
+        when: When::Slow,
+        needs: &[C_LINKER],
+        what: What::Cargo {
+            args: &["test", "--workspace", "--release", "--tests", "--", "--ignored"],
+            env: &[],
+        },
+    },
+];
