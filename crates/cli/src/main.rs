@@ -1,1 +1,28 @@
-fn main() {}
+//! The binary: from the command line to the exit status.
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use scxlab::args::Cli;
+use scxlab::output::Terminal;
+use scxlab::status::Status;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(err) => {
+            // Help and version come as errors too. Whoever closed the pipe does not want them.
+            let _ = err.print();
+            return if err.use_stderr() { Status::Wrong } else { Status::Fine }.into();
+        }
+    };
+    let mut terminal = Terminal::stdout();
+    let status = scxlab::execute(&cli, &mut terminal).unwrap_or_else(|failure| {
+        let _ = writeln!(std::io::stderr(), "scxlab: {failure}");
+        failure.status
+    });
+    terminal.flush();
+    status.into()
+}

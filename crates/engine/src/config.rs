@@ -92,7 +92,7 @@ pub struct Config {
     pub check: bool,
     /// Breaks the engine on purpose. For the tests of the claims, which must see it.
     #[doc(hidden)]
-    pub sabotage: Option<Sabotage>,
+    pub sabotage: Vec<Sabotage>,
 }
 
 impl Config {
@@ -110,7 +110,7 @@ impl Config {
             program,
             trace: false,
             check: cfg!(debug_assertions),
-            sabotage: None,
+            sabotage: Vec::new(),
         }
     }
 

@@ -95,6 +95,7 @@ pub struct Engine {
     pub(crate) watchdog_generation: u32,
     pub(crate) watchdog_interval: Nanos,
     pub(crate) watchdog_timestamp: Nanos,
+    pub(crate) watchdog_due: Nanos,
     pub(crate) dump_buf: Option<crate::ext::dump::DumpBuf>,
 
     pub(crate) stats: Stats,
@@ -182,6 +183,7 @@ impl Engine {
             watchdog_generation: 0,
             watchdog_interval: Nanos::NEVER,
             watchdog_timestamp: Nanos::ZERO,
+            watchdog_due: Nanos::ZERO,
             dump_buf: None,
             stats: Stats::default(),
             stalled: Vec::new(),
@@ -212,17 +214,12 @@ impl Engine {
 
     /// Handles the next event if it is due by `until`; whether there was one.
     pub fn step(&mut self, until: Nanos) -> bool {
-        match self.events.peek() {
-            Some((at, _)) if at <= until => {}
-            _ => return false,
-        }
-        if let Some((at, event)) = self.events.pop() {
-            self.now = self.now.max(at);
-            self.handle(event);
-            self.rcu_gp();
-            if self.config.check {
-                self.assert_invariants(event);
-            }
+        let Some((at, event)) = self.events.pop_until(until) else { return false };
+        self.now = self.now.max(at);
+        self.handle(event);
+        self.rcu_gp();
+        if self.config.check {
+            self.assert_invariants(event);
         }
         true
     }
@@ -348,7 +345,7 @@ impl Engine {
     }
 
     pub(crate) fn sabotaged(&self, how: Sabotage) -> bool {
-        self.config.sabotage == Some(how)
+        self.config.sabotage.contains(&how)
     }
 
     pub(crate) fn name(&self, p: TaskIdx) -> TaskName {

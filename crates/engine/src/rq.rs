@@ -96,6 +96,8 @@ pub(crate) struct Rq {
     pub tick_at: Option<Nanos>,
     /// The stopper is to move this task to that CPU.
     pub stop_work: Vec<(TaskIdx, crate::CpuId)>,
+    /// The stopper has the CPU, and `curr` is the idle task in its place.
+    pub stopper_runs: bool,
     pub scx: ScxRq,
     pub fair: FairRq,
     /// Since when the current fair task has had its turn.
@@ -118,6 +120,7 @@ impl Rq {
             tick_generation: 0,
             tick_at: None,
             stop_work: Vec::new(),
+            stopper_runs: false,
             scx: ScxRq {
                 local_dsq: cpu,
                 runnable_list: List::default(),

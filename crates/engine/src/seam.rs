@@ -30,8 +30,7 @@ impl Engine {
         self.frames.push(cpu);
         self.stats.seams += 1;
         let mut put_off = Vec::new();
-        while let Some((at, _)) = self.events.peek().filter(|(at, _)| *at <= until) {
-            let Some((_, event)) = self.events.pop() else { break };
+        while let Some((at, event)) = self.events.pop_until(until) {
             if self.must_wait(event) {
                 put_off.push((at, event));
                 continue;
@@ -60,7 +59,7 @@ impl Engine {
                 break;
             }
             self.stats.seams += 1;
-            self.events.pop();
+            self.events.pop_until(until);
             self.now = self.now.max(at);
             self.handle(event);
         }

@@ -152,48 +152,50 @@ pub(crate) enum Fate {
     NotOwned,
 }
 
-/// What the simulation remembers about a task.
+/// What the simulation remembers about a task. What a wakeup and a switch need comes first, and
+/// fits one line of the cache.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Sim {
-    /// Tells the tasks apart that have had this place.
-    pub generation: u32,
-    /// References: the task's own until it is dead, its parent's until it is released, and that
-    /// of whoever works on it.
-    pub usage: u32,
     pub act: Act,
     /// CPU time until `act`.
     pub burst_left: Nanos,
     /// Instead: the time at which the burst ends, CPU or not.
     pub burst_until: Option<Nanos>,
+    /// For a wakeup between its two halves: the enqueue flags.
+    pub wake_enq: EnqFlags,
     pub pc: Pc,
-    pub loops: Vec<LoopState>,
+    /// Tells a timeout that counts from one whose sleep has ended.
+    pub sleeps: u32,
+    /// The CPU whose code woke it.
+    pub waker: CpuId,
+    /// Tells the tasks apart that have had this place.
+    pub generation: u32,
+    /// When it became runnable, to the ns; `p->scx.runnable_at` has jiffies.
+    pub runnable_since: Nanos,
+    pub wait: Wait,
+    /// References: the task's own until it is dead, its parent's until it is released, and that
+    /// of whoever works on it.
+    pub usage: u32,
     /// The name it was started under.
     pub name: Index,
     pub proc: ProcIdx,
-    pub wait: Wait,
-    /// Tells a timeout that counts from one whose sleep has ended.
-    pub sleeps: u32,
-    /// For a wakeup between its two halves: the enqueue flags, and the CPU chosen.
-    pub wake_enq: EnqFlags,
+    /// Live threads that it created.
+    pub created: u32,
     /// SIGKILL is pending.
     pub killed: bool,
     /// Its pid is released: `release_task()`.
     pub released: bool,
+    pub on_fair: bool,
+    pub in_tid_table: bool,
+    pub loops: Vec<LoopState>,
+    pub priq_key: Option<(i64, u64)>,
     pub timers: Vec<(Index, Nanos)>,
     pub last_child: Option<Child>,
     /// Who created it, for a thread.
     pub creator: Option<TaskKey>,
-    /// Live threads that it created.
-    pub created: u32,
-    /// A change of affinity that waits for migration to be enabled, or for the stopper.
+    /// A change of affinity that waits for the stopper.
     pub migrate_to: Option<CpuId>,
-    pub on_fair: bool,
-    pub in_tid_table: bool,
-    pub priq_key: Option<(i64, u64)>,
-    /// When it became runnable, to the ns; `p->scx.runnable_at` has jiffies.
-    pub runnable_since: Nanos,
-    /// The CPU whose code woke it.
-    pub waker: CpuId,
     pub evidence: Evidence,
 }
 

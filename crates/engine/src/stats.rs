@@ -35,6 +35,9 @@ stats! {
     kills,
     /// Ticks that were not left out.
     ticks,
+    /// How long the watchdog's worker waited for a CPU the last time it was due, ns. It is a task
+    /// like others, and late if the scheduler lets it wait.
+    watchdog_latency_ns,
     /// Calls of `ops.dispatch`.
     dispatch_calls,
     /// Moves from one CPU's runqueue to another's by a scheduler.

@@ -145,20 +145,16 @@ pub struct SchedEntity {
     pub vruntime: u64,
 }
 
-/// `struct task_struct`.
+/// `struct task_struct`. What a wakeup and a switch need comes first.
 #[derive(Clone, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct TaskStruct {
     /// What sched_ext keeps.
     pub scx: SchedExtEntity,
     /// What every class keeps.
     pub se: SchedEntity,
-    /// When the task was forked, ns. A thread that takes over a leader's pid takes this too.
-    pub start_time: u64,
     /// Voluntary context switches.
     pub nvcsw: u64,
-    /// Involuntary ones.
-    pub nivcsw: u64,
     pub(crate) __state: u32,
     /// `PF_*` bits, see [`crate::flags::pf`].
     pub flags: u32,
@@ -166,14 +162,22 @@ pub struct TaskStruct {
     pub(crate) on_cpu: u32,
     pub(crate) cpu: u32,
     pub(crate) sched_class: u32,
-    /// The scheduling policy's number: 0 normal, 3 batch, 5 idle, 7 ext.
-    pub policy: u32,
-    /// Priority: 100 + 20 + nice.
-    pub static_prio: i32,
     /// How many CPUs the affinity has. Does not count [`TaskStruct::migration_disabled`].
     pub nr_cpus_allowed: u32,
     /// How often migration is disabled.
     pub migration_disabled: u32,
+    /// The affinity.
+    pub cpus_mask: Cpumask,
+    /// When the task was forked, ns. A thread that takes over a leader's pid takes this too.
+    pub start_time: u64,
+    /// The same with the time that the machine slept, which it never does.
+    pub start_boottime: u64,
+    /// Involuntary context switches.
+    pub nivcsw: u64,
+    /// The scheduling policy's number: 0 normal, 3 batch, 5 idle, 7 ext.
+    pub policy: u32,
+    /// Priority: 100 + 20 + nice.
+    pub static_prio: i32,
     /// The id of the thread. Changes in an exec by a thread that is not the leader.
     pub pid: i32,
     /// The id of the process.
@@ -182,8 +186,6 @@ pub struct TaskStruct {
     pub(crate) cgroup: u32,
     /// The name, ended by a zero.
     pub comm: [u8; 16],
-    /// The affinity.
-    pub cpus_mask: Cpumask,
 }
 
 /// Nice 0 as a priority.

@@ -36,7 +36,8 @@ pub(crate) fn builtin(name: &str, cpus: usize) -> Result<Workload, UnknownWorklo
 }
 
 /// Four workers per CPU make queues in which each part of an exec can be caught: the leader may be
-/// running, queued or asleep when the other thread takes its place.
+/// running, queued or asleep when the other thread takes its place. The new image sleeps once, as
+/// one that reads its pages from a disk does, so that it is enqueued under its new pid.
 fn nonleader_exec(cpus: u32) -> Vec<Task> {
     vec![
         process("worker", 4 * cpus, vec![fork("shell"), Event::WaitChild]),
@@ -52,7 +53,7 @@ fn nonleader_exec(cpus: u32) -> Vec<Task> {
             ],
         ),
         created("launcher", vec![once(vec![run(50, 300), exec("image")])]),
-        created("image", vec![once(vec![run(1_500, 5_000)])]),
+        created("image", vec![once(vec![run(300, 1_500), sleep(50, 400), run(1_000, 3_500)])]),
     ]
 }
 

@@ -476,6 +476,10 @@ impl<'w> Compiler<'w> {
     }
 }
 
+/// When the workload begins. A scheduler that is attached at 0 has all tasks by then, as one has
+/// whose user starts the workload under it.
+const BEGIN: Nanos = Nanos::from_millis(100);
+
 fn start(entry: Pc, name: Index) -> Start {
     Start {
         entry,
@@ -484,7 +488,7 @@ fn start(entry: Pc, name: Index) -> Start {
         nice: 0,
         affinity: None,
         cgroup: None,
-        at: Nanos::ZERO,
+        at: BEGIN,
     }
 }
 

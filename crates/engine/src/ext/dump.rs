@@ -196,9 +196,11 @@ impl Engine {
             format!("{:#x}", self.dsqs[scx.dsq as usize].id.0)
         };
         let jiffy = self.jiffy().0;
-        let ms = (dctx.at_ns / jiffy).saturating_sub(scx.runnable_at) * jiffy / 1_000_000;
+        // jiffies_delta_msecs(): "+0ms" when it became runnable in this jiffy.
+        let ago = (dctx.at_ns / jiffy).saturating_sub(scx.runnable_at) * jiffy / 1_000_000;
+        let ms = -(ago as i64);
         let (comm, pid, state) = (task.comm(), task.pid, task.state_char());
-        let _ = writeln!(s, "\n {marker}{state} {comm}[{pid}] {own}{id} -{ms}ms");
+        let _ = writeln!(s, "\n {marker}{state} {comm}[{pid}] {own}{id} {ms:+}ms");
         let _ = writeln!(
             s,
             "      scx_state/flags={}/{:#x} dsq_flags={:#x} ops_state/qseq={}/{}",

@@ -12,10 +12,10 @@ impl Engine {
     /// `scx_alloc_tid()`: the next id of the CPU's chunk.
     pub(crate) fn alloc_tid(&mut self, cpu: CpuId) -> u64 {
         let alloc = &mut self.tid_allocs[cpu.index()];
-        if self.config.sabotage == Some(Sabotage::C11CursorEveryFork) {
+        if self.config.sabotage.contains(&Sabotage::C11CursorEveryFork) {
             *alloc = scx_tid::Allocator::new();
         }
-        if self.config.sabotage == Some(Sabotage::C1RepeatChunk) && alloc.remaining() < 1000 {
+        if self.config.sabotage.contains(&Sabotage::C1RepeatChunk) && alloc.remaining() < 1000 {
             self.tid_cursor = scx_tid::Cursor::new();
             *alloc = scx_tid::Allocator::new();
         }

@@ -36,6 +36,7 @@ impl Engine {
     /// The delayed work's time has come: its worker wakes up, like any other task.
     pub(crate) fn watchdog_work(&mut self, generation: u32) {
         if generation == self.watchdog_generation {
+            self.watchdog_due = self.now;
             let worker = self.watchdog_worker;
             self.try_to_wake_up(worker, state::TASK_INTERRUPTIBLE);
         }
@@ -44,6 +45,7 @@ impl Engine {
     /// `scx_watchdog_workfn()`, by the worker.
     pub(crate) fn watchdog_check(&mut self) {
         self.watchdog_timestamp = self.now;
+        self.stats.watchdog_latency_ns = (self.now - self.watchdog_due).0;
         self.watchdog_generation = self.watchdog_generation.wrapping_add(1);
         for cpu in 0..self.nr_cpus() {
             if self.check_rq_for_timeouts(CpuId(cpu as u32)) {

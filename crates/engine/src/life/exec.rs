@@ -74,6 +74,7 @@ impl Engine {
         let (own, lead) = (self.p(p).pid(), self.p(leader).pid());
         let start_time = self.p(leader).start_time;
         self.p_mut(p).start_time = start_time;
+        self.p_mut(p).start_boottime = start_time;
         // exchange_tids(), which is about pids.
         if !self.sabotaged(Sabotage::C15KeepPid) {
             self.p_mut(p).pid = lead.0;

@@ -85,6 +85,7 @@ impl Engine {
         let task = self.p_mut(p);
         *task = template;
         task.start_time = now;
+        task.start_boottime = now;
         task.sched_class = class as u32;
         task.set_comm(program.names.get(name as usize).map_or("?", String::as_str));
         // alloc_pid() comes before the tid.

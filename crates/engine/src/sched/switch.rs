@@ -51,6 +51,9 @@ impl Engine {
         let again = std::mem::take(&mut rq.resched_next);
         if next != prev {
             self.context_switch(cpu, prev, next, blocks);
+        } else if next == self.rq(cpu).idle {
+            // From the stopper, if not from idle itself.
+            self.idle_cpus.set(cpu);
         }
         if again {
             self.resched_curr(cpu);
@@ -113,10 +116,13 @@ impl Engine {
     }
 
     fn put_prev_set_next(&mut self, cpu: CpuId, prev: TaskIdx, next: TaskIdx) {
-        if prev == next {
+        let from_stopper = std::mem::take(&mut self.rq_mut(cpu).stopper_runs);
+        if prev == next && !from_stopper {
             return;
         }
-        self.put_prev_task(cpu, prev, Some(next));
+        if !from_stopper {
+            self.put_prev_task(cpu, prev, Some(next));
+        }
         self.set_next_task(cpu, next);
     }
 
@@ -137,10 +143,11 @@ impl Engine {
     }
 
     fn context_switch(&mut self, cpu: CpuId, prev: TaskIdx, next: TaskIdx, blocked: bool) {
-        let prev_state = if self.p(prev).__state == state::TASK_DEAD {
-            'X'
-        } else {
-            self.p(prev).state_char()
+        // __trace_sched_switch_state(): who is preempted is runnable, also on its way out.
+        let prev_state = match blocked {
+            false => 'R',
+            true if self.p(prev).__state == state::TASK_DEAD => 'X',
+            true => self.p(prev).state_char(),
         };
         self.record(|engine| What::Switch {
             prev: engine.name(prev),
@@ -175,11 +182,21 @@ impl Engine {
                 continue;
             }
             if self.rq(cpu).curr == p {
-                // The stopper preempts the task, then moves it.
+                // The stopper preempts the task, then moves it. It is no task of the engine's:
+                // the idle task stands in for it.
                 let idle = self.rq(cpu).idle;
                 self.put_prev_task(cpu, p, None);
+                self.record(|engine| What::Switch {
+                    prev: engine.name(p),
+                    prev_state: 'R',
+                    next: engine.name(idle),
+                });
+                self.stats.switches += 1;
                 self.rq_mut(cpu).curr = idle;
-                self.p_mut(p).on_cpu = 0;
+                self.rq_mut(cpu).stopper_runs = true;
+                let task = self.p_mut(p);
+                task.on_cpu = 0;
+                task.nivcsw += 1;
             }
             self.move_queued_task(cpu, p, dest);
         }

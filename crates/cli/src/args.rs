@@ -1,0 +1,273 @@
+//! The command line.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use scxlab_engine::Nanos;
+
+use crate::duration;
+use crate::output::Terminal;
+use crate::status::{Failure, Status};
+
+const ABOUT: &str = "\
+A deterministic simulator of Linux's sched_ext, for those who write schedulers.
+
+Runs a scheduler and a workload in virtual time: no root, no VM, and every run repeatable from its
+seed. When a task stalls, it says which task, since when, and who lost it in which callback.";
+
+const EXAMPLES: &str = "\
+Examples:
+  scxlab demo                                 why a scheduler keys its tasks by tid
+  scxlab run qmap                             qmap on a mixed workload, 4 CPUs, 10 s
+  scxlab run qmap --set key=pid --workload nonleader-exec
+  scxlab claims                               check the tid contract, claim by claim
+  scxlab completions bash > scxlab.bash       completions for a shell
+
+Exit status:
+  0  the scheduler ran to the end       2  the command line or an input file is wrong
+  1  it was ejected, or a claim broken  3  something that the run needs is missing";
+
+/// The command line.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "scxlab", version, about = ABOUT, after_help = EXAMPLES)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run a scheduler under a workload, and report
+    Run(RunArgs),
+    /// Show a scheduler that loses tasks: qmap keyed by pid, beside qmap keyed by tid
+    Demo(DemoArgs),
+    /// Check every claim of the tid contract
+    Claims(ClaimsArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+}
+
+/// `scxlab run`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = run_help())]
+pub struct RunArgs {
+    /// A built-in scheduler, or a .bpf.o file
+    pub scheduler: String,
+    /// A built-in workload, or a file in rt-app's format
+    #[arg(short, long, value_name = "NAME|FILE", default_value = "mixed")]
+    pub workload: String,
+    /// Where to run
+    #[arg(long, value_name = "engine|vm:KERNEL|host", default_value = "engine")]
+    pub on: Place,
+    /// How long, in virtual time [default: the workload file's own, or 10s]
+    #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
+    pub duration: Option<Nanos>,
+    /// The source of all chance
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Set an option of the scheduler; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<Setting>,
+    /// Write the report as JSON (to standard output, and nothing else, for -)
+    #[arg(long, value_name = "FILE|-")]
+    pub json: Option<PathBuf>,
+    /// Write what happened as a trace that Perfetto opens
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Print the kernel's debug dump of an ejection
+    #[arg(long)]
+    pub dump: bool,
+    /// The machine.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+}
+
+/// The machine.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub struct MachineArgs {
+    /// CPUs: 1 to 1024
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub cpus: u64,
+    /// Hardware threads of a core; must divide the CPUs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub smt: u64,
+    /// Last-level caches; must divide the cores
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub llcs: u64,
+    /// Timer ticks a second: 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 250)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub hz: u32,
+    /// The limit of pids, 301 to 4194304; a low one makes them wrap soon [default: the kernel's]
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(i32).range(301..=4_194_304))]
+    pub pid_max: Option<i32>,
+}
+
+/// `scxlab demo`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  scxlab demo --seed 7 --cpus 8\n\nExit status: 0 if both \
+                        runs end as they should, 1 if not.")]
+pub struct DemoArgs {
+    /// The source of all chance
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// CPUs: 1 to 1024
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub cpus: u64,
+    /// How long each may run, in virtual time
+    #[arg(short, long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
+    pub duration: Nanos,
+}
+
+/// `scxlab claims`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  scxlab claims --json claims.json\n\nExit status: 0 if none \
+                        is broken, 1 otherwise.")]
+pub struct ClaimsArgs {
+    /// Where to check them
+    #[arg(long, value_name = "engine|vm:KERNEL|host", default_value = "engine")]
+    pub on: Place,
+    /// Write the outcome as JSON (to standard output, and nothing else, for -)
+    #[arg(long, value_name = "FILE|-")]
+    pub json: Option<PathBuf>,
+    /// The source of all chance
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// `scxlab completions`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  scxlab completions zsh > ~/.zfunc/_scxlab")]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// Where a scheduler runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The engine.
+    Engine,
+    /// A VM with this kernel.
+    Vm(String),
+    /// The kernel that is running.
+    Host,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "engine" => Ok(Self::Engine),
+            None if text == "host" => Ok(Self::Host),
+            Some(("vm", kernel)) if !kernel.is_empty() => Ok(Self::Vm(kernel.to_owned())),
+            _ => Err("give engine, vm:KERNEL (as in vm:7.2) or host".to_owned()),
+        }
+    }
+}
+
+impl Place {
+    /// Only the engine can run anything so far.
+    ///
+    /// # Errors
+    /// It is another place.
+    pub fn require_engine(&self) -> Result<(), Failure> {
+        let place = match self {
+            Self::Engine => return Ok(()),
+            Self::Vm(kernel) => format!("vm:{kernel}"),
+            Self::Host => "host".to_owned(),
+        };
+        Err(Failure::missing(format_args!(
+            "--on {place}: this scxlab runs in the engine only; leave --on out, or give --on engine"
+        )))
+    }
+}
+
+/// `KEY=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The key.
+    pub key: String,
+    /// The value.
+    pub value: String,
+}
+
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => {
+                Ok(Self { key: key.to_owned(), value: value.to_owned() })
+            }
+            _ => Err("give a key and a value, as in key=pid".to_owned()),
+        }
+    }
+}
+
+/// What there is to run.
+fn run_help() -> String {
+    let mut help = String::from("Schedulers, with what --set takes:\n");
+    for builtin in scxlab_schedulers::BUILTINS {
+        let _ = writeln!(help, "  {:<16}{}", builtin.name, builtin.about);
+        for option in builtin.options {
+            let set = format!("{}={}", option.key, option.default);
+            let values = option.values;
+            let _ = writeln!(help, "    {set:<18}{values:<18}{}", option.about);
+        }
+    }
+    help.push_str("\nWorkloads:\n");
+    for (name, about) in scxlab_workload::BUILTINS {
+        let _ = writeln!(help, "  {name:<16}{about}");
+    }
+    help.push_str(
+        "\nExamples:\n  scxlab run simple --set order=fifo --workload pingpong --cpus 8\n  \
+         scxlab run qmap --workload my-app.json --duration 2m --json - | jq .exit\n  \
+         scxlab run qmap --set key=pid --workload exit-storm --trace stall.json",
+    );
+    help
+}
+
+/// Prints completions.
+///
+/// # Errors
+/// None.
+pub fn completions(args: &CompletionsArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "scxlab", &mut script);
+    terminal.print(&String::from_utf8_lossy(&script));
+    Ok(Status::Fine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn places() {
+        assert_eq!("engine".parse(), Ok(Place::Engine));
+        assert_eq!("host".parse(), Ok(Place::Host));
+        assert_eq!("vm:7.2".parse(), Ok(Place::Vm("7.2".into())));
+        for text in ["", "vm", "vm:", "moon", "engine:1", "host:"] {
+            assert!(text.parse::<Place>().is_err(), "{text}");
+        }
+    }
+}

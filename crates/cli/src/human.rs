@@ -1,0 +1,220 @@
+//! The report as text: the verdict and its cause first, then the details.
+
+use std::fmt::Write as _;
+
+use crate::duration;
+use crate::output::Terminal;
+use crate::plan::Plan;
+use crate::report::{Report, StalledPart};
+
+/// Lost tasks that are explained; the JSON report has all.
+const MOST_EXPLAINED: usize = 3;
+
+/// A number with its thousands apart.
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1 task`, `2 tasks`.
+pub fn count(n: u64, what: &str) -> String {
+    format!("{} {what}{}", thousands(n), if n == 1 { "" } else { "s" })
+}
+
+/// `text` in lines of at most `width` columns, each after `indent`.
+pub fn wrap(text: &str, indent: &str, width: usize) -> String {
+    let mut out = String::new();
+    for paragraph in text.lines() {
+        let mut column = 0;
+        for word in paragraph.split_whitespace() {
+            let length = word.chars().count();
+            if column > 0 && column + 1 + length > width {
+                out.push('\n');
+                column = 0;
+            }
+            let before = if column == 0 { indent } else { " " };
+            out.push_str(before);
+            out.push_str(word);
+            column += before.chars().count() + length;
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// The whole text of a run.
+pub fn run(plan: &Plan, report: &Report, hints: &Hints, terminal: &Terminal) -> String {
+    let mut out = verdict(plan, report, terminal);
+    let width = terminal.width();
+    for task in report.stalled.iter().take(MOST_EXPLAINED) {
+        out.push('\n');
+        out.push_str(&lost_task(task, terminal));
+    }
+    if let Some(more) = report.stalled.len().checked_sub(MOST_EXPLAINED).filter(|&more| more > 0) {
+        let text = format!("{} more; --json has them all.", count(more as u64, "lost task"));
+        let _ = write!(out, "\n{}", wrap(&text, "", width));
+    }
+    out.push('\n');
+    out.push_str(&counts(report));
+    out.push('\n');
+    out.push_str(&hints.text(plan, report, width));
+    if hints.dump_shown
+        && let Some(dump) = &report.dump
+    {
+        let _ = write!(out, "\n{}\n{}\n", terminal.bold("Debug dump"), dump.trim_end());
+    }
+    out
+}
+
+fn verdict(plan: &Plan, report: &Report, terminal: &Terminal) -> String {
+    let title = plan.title();
+    let exit = &report.exit;
+    let machine = format!(
+        "workload {}, {}, seed {}",
+        report.workload,
+        count(report.cpus as u64, "CPU"),
+        report.seed
+    );
+    if report.ejected() {
+        let details = if exit.msg.is_empty() { String::new() } else { format!(": {}", exit.msg) };
+        let text = format!(
+            "{title} was EJECTED at {}: {}{details} (exit kind {})",
+            duration::seconds(report.ended_at()),
+            exit.reason,
+            exit.kind
+        );
+        let lost = match report.tasks.lost {
+            0 => "no task is lost".to_owned(),
+            1 => "1 task is lost".to_owned(),
+            n => format!("{} tasks are lost", thousands(n)),
+        };
+        let head = wrap(&text, "", terminal.width());
+        let head = head.replacen("EJECTED", &terminal.bad("EJECTED"), 1);
+        return format!("{head}{}", wrap(&format!("{lost}; {machine}"), "", terminal.width()));
+    }
+    let ran = duration::short(report.ended_at());
+    let cpus = count(report.cpus as u64, "CPU");
+    let how = match (report.exit.kind, report.tasks.lost) {
+        (64, 0) => terminal.good("clean"),
+        (64, n) => format!(
+            "not ejected, but {}",
+            terminal.bad(&format!("{} waited past the watchdog's timeout", count(n, "task")))
+        ),
+        (kind, _) => format!("then ended: {} (exit kind {kind})", exit.reason),
+    };
+    format!("{title} ran {ran} on {cpus}: {how}\n{}", wrap(&machine, "", terminal.width()))
+}
+
+/// A lost task, and its story.
+pub fn lost_task(task: &StalledPart, terminal: &Terminal) -> String {
+    let waited = duration::seconds(scxlab_engine::Nanos(task.runnable_for_ns));
+    let head =
+        format!("lost: {}[{}], tid {}, runnable for {waited}", task.comm, task.pid, task.tid);
+    format!("{}\n{}", terminal.bold(&head), wrap(&task.explanation, "  ", terminal.width()))
+}
+
+/// The counts, in lines that begin with what they count.
+fn counts(report: &Report) -> String {
+    let tasks = &report.tasks;
+    let tid = &report.tid;
+    let mut rows = vec![
+        (
+            "tasks".to_owned(),
+            vec![
+                ("forked", tasks.forked),
+                ("exited", tasks.exited),
+                ("execs", tasks.execs),
+                ("by a non-leader", tasks.nonleader_execs),
+                ("lost", tasks.lost),
+            ],
+        ),
+        (
+            "tids".to_owned(),
+            vec![
+                ("issued", tid.issued),
+                ("inserted", tid.inserted),
+                ("removed", tid.removed),
+                ("live", tid.live),
+                ("lookups", tid.lookups),
+                ("misses", tid.misses),
+            ],
+        ),
+    ];
+    let own = report.counters.0.iter().map(|(name, value)| (name.as_str(), *value));
+    rows.push((report.scheduler.name.clone(), own.collect()));
+    let events = report.events.0.iter().filter(|(_, value)| *value > 0);
+    let events = events.map(|(name, value)| (name.trim_start_matches("SCX_EV_"), *value));
+    rows.push(("SCX_EV_".to_owned(), events.collect()));
+    let mut out = String::new();
+    for (title, cells) in rows.iter().filter(|(_, cells)| !cells.is_empty()) {
+        for (i, line) in cells.chunks(3).enumerate() {
+            let title = if i == 0 { title.as_str() } else { "" };
+            let cells = line.iter().map(|(name, n)| format!("{name:<18} {:>11}", thousands(*n)));
+            let cells: Vec<_> = cells.collect();
+            let _ = writeln!(out, "{:<8} {}", title, cells.join("  ").trim_end());
+        }
+    }
+    out
+}
+
+/// Where to look next.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    /// The trace that was written.
+    pub trace: Option<String>,
+    /// Whether the dump is shown below.
+    pub dump_shown: bool,
+}
+
+impl Hints {
+    fn text(&self, plan: &Plan, report: &Report, width: usize) -> String {
+        let mut out = match &self.trace {
+            Some(path) => format!("Trace: {path}; open it in https://ui.perfetto.dev\n"),
+            None => "--trace FILE writes every switch and wakeup for Perfetto.\n".to_owned(),
+        };
+        if report.dump.is_some() && !self.dump_shown {
+            out.push_str("--dump prints the kernel's debug dump.\n");
+        }
+        if report.ejected() && plan.option("key") == Some("pid") {
+            out.push_str(&wrap(
+                "With --set key=tid qmap finds its tasks by tid, which stays theirs to the end.",
+                "",
+                width,
+            ));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(thousands(n), text);
+        }
+        assert_eq!((count(1, "CPU"), count(2, "CPU")), ("1 CPU".into(), "2 CPUs".into()));
+    }
+
+    #[test]
+    fn lines_fit() {
+        let text = "one two three four five six seven eight";
+        for width in 8..40 {
+            for line in wrap(text, "  ", width).lines() {
+                assert!(line.chars().count() <= width, "{width}: {line:?}");
+                assert!(line.starts_with("  "));
+            }
+        }
+        assert_eq!(wrap("a-word-that-is-too-long b", "", 5), "a-word-that-is-too-long\nb\n");
+        assert_eq!(wrap("", "  ", 10), "");
+    }
+}

@@ -1,0 +1,177 @@
+//! From the command line to a run: finds the scheduler and the workload, and sets up the machine.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use scxlab_engine::{Config, Nanos, Scheduler};
+use scxlab_schedulers::Builtin;
+use scxlab_workload::{MAX_TEXT, Workload};
+
+use crate::args::{MachineArgs, RunArgs, Setting};
+use crate::duration;
+use crate::output::reason;
+use crate::status::Failure;
+
+/// How long a run takes if nobody says.
+const DEFAULT_DURATION: Nanos = Nanos::from_secs(10);
+
+/// All that a run needs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The scheduler's name.
+    pub name: &'static str,
+    /// The scheduler.
+    pub scheduler: Arc<dyn Scheduler>,
+    /// All its options, with their values.
+    pub options: Vec<(&'static str, String)>,
+    /// Those that were set.
+    pub set: Vec<Setting>,
+    /// The workload's name.
+    pub workload: String,
+    /// The machine.
+    pub config: Config,
+    /// How long.
+    pub duration: Nanos,
+}
+
+impl Plan {
+    /// What `scxlab run` was asked for.
+    ///
+    /// # Errors
+    /// The scheduler, the workload or the machine is not as it should be.
+    pub fn new(args: &RunArgs) -> Result<Self, Failure> {
+        args.on.require_engine()?;
+        let (builtin, scheduler) = scheduler(&args.scheduler, &args.set)?;
+        let cpus = args.machine.cpus as usize;
+        let workload = workload(&args.workload, cpus)?;
+        let duration = run_time(args.duration, &workload)?;
+        let config = machine(&args.machine, args.seed, &workload)?;
+        Ok(Self {
+            name: builtin.name,
+            scheduler,
+            options: effective(builtin, &args.set),
+            set: args.set.clone(),
+            workload: workload.name,
+            config,
+            duration,
+        })
+    }
+
+    /// The value of an option, if the scheduler has it.
+    pub fn option(&self, key: &str) -> Option<&str> {
+        self.options.iter().find(|(k, _)| *k == key).map(|(_, value)| value.as_str())
+    }
+
+    /// The scheduler with the options that were set: `qmap key=pid`.
+    pub fn title(&self) -> String {
+        let set = self.set.iter().map(|Setting { key, value }| format!(" {key}={value}"));
+        std::iter::once(self.name.to_owned()).chain(set).collect()
+    }
+}
+
+fn scheduler(
+    name: &str,
+    set: &[Setting],
+) -> Result<(&'static Builtin, Arc<dyn Scheduler>), Failure> {
+    if name.ends_with(".o") || name.contains('/') {
+        let known: Vec<_> = scxlab_schedulers::BUILTINS.iter().map(|b| b.name).collect();
+        return Err(Failure::missing(format_args!(
+            "{name}: compiled schedulers do not run on the engine yet; use a built-in one: {}",
+            known.join(", ")
+        )));
+    }
+    let settings: Vec<_> = set.iter().map(|s| (s.key.clone(), s.value.clone())).collect();
+    let scheduler = scxlab_schedulers::create(name, &settings).map_err(Failure::wrong)?;
+    let builtin = scxlab_schedulers::BUILTINS.iter().find(|builtin| builtin.name == name);
+    let builtin =
+        builtin.ok_or_else(|| Failure::wrong(format_args!("unknown scheduler `{name}`")))?;
+    Ok((builtin, scheduler))
+}
+
+/// Every option's value: the last that was set, or the default. Numbers are written in one way.
+fn effective(builtin: &Builtin, set: &[Setting]) -> Vec<(&'static str, String)> {
+    let value = |key: &str, default: &str| {
+        let set = set.iter().rev().find(|setting| setting.key == key);
+        let value = set.map_or(default, |setting| setting.value.as_str());
+        match (default.parse::<u64>(), value.parse::<u64>()) {
+            (Ok(_), Ok(number)) => number.to_string(),
+            _ => value.to_owned(),
+        }
+    };
+    builtin.options.iter().map(|option| (option.key, value(option.key, option.default))).collect()
+}
+
+/// A built-in workload, or a file.
+fn workload(name: &str, cpus: usize) -> Result<Workload, Failure> {
+    let unknown = match Workload::builtin(name, cpus) {
+        Ok(workload) => return Ok(workload),
+        Err(unknown) => unknown,
+    };
+    let path = Path::new(name);
+    let like_a_path = name.contains(['/', '.']);
+    if !like_a_path && !path.exists() {
+        let known: Vec<_> = scxlab_workload::BUILTINS.iter().map(|(name, _)| *name).collect();
+        return Err(Failure::wrong(format_args!(
+            "{unknown} (there are: {}; or give a file)",
+            known.join(", ")
+        )));
+    }
+    let text = read(path)
+        .map_err(|why| Failure::wrong(format_args!("workload {name}: cannot read it: {why}")))?;
+    Workload::parse(name, &text).map_err(Failure::wrong)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    // A byte more than may be there: enough to see that it is too long, of a device too.
+    let most = MAX_TEXT as u64 + 1;
+    let file = File::open(path).map_err(|err| reason(&err))?;
+    file.take(most).read_to_end(&mut bytes).map_err(|err| reason(&err))?;
+    if bytes.len() > MAX_TEXT {
+        return Err(format!("it has more than {MAX_TEXT} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|err| {
+        let line = 1 + err.as_bytes()[..err.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|&&byte| byte == b'\n')
+            .count();
+        format!("line {line} is not UTF-8 text")
+    })
+}
+
+fn run_time(asked: Option<Nanos>, workload: &Workload) -> Result<Nanos, Failure> {
+    let own = match (asked, workload.duration) {
+        (Some(asked), _) => return Ok(asked),
+        (None, None) => return Ok(DEFAULT_DURATION),
+        (None, Some(own)) => own,
+    };
+    if own == Nanos::ZERO || own > duration::LONGEST {
+        return Err(Failure::wrong(format_args!(
+            "{}: global.duration is {}; give --duration, more than 0 and at most 24h",
+            workload.name,
+            duration::short(own)
+        )));
+    }
+    Ok(own)
+}
+
+/// The machine with the workload on it.
+pub(crate) fn machine(
+    args: &MachineArgs,
+    seed: u64,
+    workload: &Workload,
+) -> Result<Config, Failure> {
+    let cpus = args.cpus as usize;
+    let program = workload
+        .compile(cpus)
+        .map_err(|err| Failure::wrong(format_args!("workload {}: {err}", workload.name)))?;
+    let mut config = Config::new(cpus, Arc::new(program));
+    config.seed = seed;
+    config.smt = args.smt as usize;
+    config.llcs = args.llcs as usize;
+    config.hz = args.hz;
+    config.pid_max = args.pid_max;
+    Ok(config)
+}

@@ -1,0 +1,187 @@
+//! The report as one JSON object. Its keys and their order are part of the command's interface,
+//! and the same run gives the same bytes.
+
+use scxlab_engine::Nanos;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+
+use crate::plan::Plan;
+use crate::session::Outcome;
+
+/// The report of a run. All but `exit` and `dump` is as it was when the scheduler's exit began.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Report {
+    /// Who scheduled.
+    pub scheduler: SchedulerPart,
+    /// The place: `engine`.
+    pub backend: &'static str,
+    /// The kernel's release; null for the engine.
+    pub kernel: Option<String>,
+    /// The seed.
+    pub seed: u64,
+    /// CPUs.
+    pub cpus: usize,
+    /// How long it was to run.
+    pub duration_ns: u64,
+    /// How it ended.
+    pub exit: ExitPart,
+    /// Tasks.
+    pub tasks: TasksPart,
+    /// Tids and their table.
+    pub tid: TidPart,
+    /// The lost tasks.
+    pub stalled: Vec<StalledPart>,
+    /// The scheduler's own counters.
+    pub counters: Pairs<u64>,
+    /// The kernel's counters, `SCX_EV_*`.
+    pub events: Pairs<u64>,
+    /// The workload's name.
+    pub workload: String,
+    /// The debug dump of an ejection.
+    pub dump: Option<String>,
+}
+
+/// Who scheduled.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct SchedulerPart {
+    /// Its name.
+    pub name: String,
+    /// What it finds its tasks by, if it can be told.
+    pub key: Option<String>,
+    /// `SCX_OPS_*`.
+    pub flags: Vec<String>,
+    /// All its options.
+    pub options: Pairs<String>,
+}
+
+/// How it ended: `struct scx_exit_info`.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ExitPart {
+    /// The kernel's number.
+    pub kind: u32,
+    /// The kernel's text for it.
+    pub reason: &'static str,
+    /// The details.
+    pub msg: String,
+    /// When it began.
+    pub at_ns: u64,
+}
+
+/// Tasks.
+#[derive(Clone, Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct TasksPart {
+    pub forked: u64,
+    pub exited: u64,
+    pub execs: u64,
+    pub nonleader_execs: u64,
+    /// Runnable for at least the timeout without running.
+    pub lost: u64,
+}
+
+/// Tids and their table.
+#[derive(Clone, Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct TidPart {
+    pub issued: u64,
+    pub inserted: u64,
+    pub removed: u64,
+    pub lookups: u64,
+    pub misses: u64,
+    pub live: u64,
+}
+
+/// A lost task.
+#[derive(Clone, Debug, serde::Serialize)]
+#[allow(missing_docs)]
+pub struct StalledPart {
+    pub comm: String,
+    pub pid: i32,
+    pub tid: u64,
+    pub runnable_for_ns: u64,
+    pub explanation: String,
+}
+
+/// An object whose keys are data, in a given order.
+#[derive(Clone, Debug)]
+pub struct Pairs<T>(pub Vec<(String, T)>);
+
+impl<T: Serialize> Serialize for Pairs<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in &self.0 {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+impl Report {
+    /// What became of `plan`.
+    pub fn new(plan: &Plan, outcome: &Outcome) -> Self {
+        let Outcome { exit, stats, lost, .. } = outcome;
+        let flags = plan.scheduler.ops().flags;
+        let options = plan.options.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        let events = outcome.events.iter().map(|(name, count)| (name.to_owned(), count));
+        let stalled = lost.iter().map(|task| StalledPart {
+            comm: task.comm.clone(),
+            pid: task.pid.0,
+            tid: task.tid,
+            runnable_for_ns: task.runnable_for.0,
+            explanation: task.explanation.clone(),
+        });
+        Self {
+            scheduler: SchedulerPart {
+                name: plan.name.to_owned(),
+                key: plan.option("key").map(str::to_owned),
+                flags: flags.iter_names().map(|(name, _)| format!("SCX_OPS_{name}")).collect(),
+                options: Pairs(options.collect()),
+            },
+            backend: "engine",
+            kernel: None,
+            seed: plan.config.seed,
+            cpus: plan.config.cpus,
+            duration_ns: plan.duration.0,
+            exit: ExitPart {
+                kind: exit.kind as u32,
+                reason: exit.reason(),
+                msg: exit.msg.clone(),
+                at_ns: exit.at.0,
+            },
+            tasks: TasksPart {
+                forked: stats.forked,
+                exited: stats.exited,
+                execs: stats.execs,
+                nonleader_execs: stats.nonleader_execs,
+                lost: lost.len() as u64,
+            },
+            tid: TidPart {
+                issued: stats.tids_issued,
+                inserted: stats.tid_inserted,
+                removed: stats.tid_removed,
+                lookups: stats.tid_lookups,
+                misses: stats.tid_misses,
+                live: outcome.tids,
+            },
+            stalled: stalled.collect(),
+            counters: Pairs(outcome.counters.clone()),
+            events: Pairs(events.collect()),
+            workload: plan.workload.clone(),
+            dump: (!exit.dump.is_empty()).then(|| exit.dump.clone()),
+        }
+    }
+
+    /// Whether the scheduler was ejected: `>= SCX_EXIT_ERROR`.
+    pub fn ejected(&self) -> bool {
+        self.exit.kind >= 1024
+    }
+
+    /// A counter of the scheduler's own.
+    pub fn counter(&self, name: &str) -> Option<u64> {
+        self.counters.0.iter().find(|(key, _)| key == name).map(|&(_, value)| value)
+    }
+
+    /// When the exit began.
+    pub fn ended_at(&self) -> Nanos {
+        Nanos(self.exit.at_ns)
+    }
+}
