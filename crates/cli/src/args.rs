@@ -60,16 +60,16 @@ pub struct RunArgs {
     /// A built-in scheduler, or a .bpf.o file
     pub scheduler: String,
     /// A built-in workload, or a file in rt-app's format
-    #[arg(short, long, value_name = "NAME|FILE", default_value = "mixed")]
+    #[arg(long, value_name = "NAME|FILE", default_value = "mixed")]
     pub workload: String,
     /// Where to run
     #[arg(long, value_name = "engine|vm:KERNEL|host", default_value = "engine")]
     pub on: Place,
     /// How long, in virtual time [default: the workload file's own, or 10s]
-    #[arg(short, long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub duration: Option<Nanos>,
     /// The source of all chance
-    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Set an option of the scheduler; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
@@ -120,14 +120,14 @@ pub struct MachineArgs {
                         runs end as they should, 1 if not.")]
 pub struct DemoArgs {
     /// The source of all chance
-    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// CPUs: 1 to 1024
     #[arg(long, value_name = "N", default_value_t = 4)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub cpus: u64,
     /// How long each may run, in virtual time
-    #[arg(short, long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
     pub duration: Nanos,
 }
 
@@ -143,7 +143,7 @@ pub struct ClaimsArgs {
     #[arg(long, value_name = "FILE|-")]
     pub json: Option<PathBuf>,
     /// The source of all chance
-    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 }
 

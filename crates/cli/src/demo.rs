@@ -12,7 +12,7 @@ use crate::output::Terminal;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::report::Report;
-use crate::session::{self, Observer, Outcome};
+use crate::session::{Observer, Outcome, Session};
 use crate::status::{Failure, Status};
 
 const WORKLOAD: &str = "nonleader-exec";
@@ -53,14 +53,12 @@ pub fn demo(args: &DemoArgs, terminal: &mut Terminal) -> Result<Status, Failure>
 }
 
 fn one(args: &DemoArgs, key: &str, progress: bool) -> Result<Run, Failure> {
-    let plan = Plan::new(&run_args(args, key))?;
-    let mut watcher = Watcher {
-        progress: Progress::new(args.duration, progress),
-        // Only this one loses tasks, and records cost time.
-        by_pid: key == "pid",
-        missed: BTreeMap::new(),
-    };
-    let outcome = session::run(&plan, &mut watcher)?;
+    let mut plan = Plan::new(&run_args(args, key))?;
+    // Records cost time, and only this one loses tasks.
+    plan.config.trace = key == "pid";
+    let mut watcher =
+        Watcher { progress: Progress::new(args.duration, progress), missed: BTreeMap::new() };
+    let outcome = Session::new(&plan)?.run(&mut watcher)?;
     let report = Report::new(&plan, &outcome);
     Ok(Run { plan, outcome, report, missed: watcher.missed })
 }
@@ -84,15 +82,10 @@ fn run_args(args: &DemoArgs, key: &str) -> RunArgs {
 
 struct Watcher {
     progress: Progress,
-    by_pid: bool,
     missed: BTreeMap<u64, Nanos>,
 }
 
 impl Observer for Watcher {
-    fn wants_records(&self) -> bool {
-        self.by_pid
-    }
-
     fn records(&mut self, records: &[Record]) -> Result<(), Failure> {
         for record in records {
             match record.what {

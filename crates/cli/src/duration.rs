@@ -70,9 +70,10 @@ pub fn short(t: Nanos) -> String {
     format!("{whole}.{} {unit}", fraction.trim_end_matches('0'))
 }
 
-/// A point in time, to the ms: `7.500 s`.
+/// To the nearest ms: `7.500 s`.
 pub fn seconds(t: Nanos) -> String {
-    format!("{}.{:03} s", t.0 / 1_000_000_000, t.0 / 1_000_000 % 1_000)
+    let millis = t.0.saturating_add(500_000) / 1_000_000;
+    format!("{}.{:03} s", millis / 1_000, millis % 1_000)
 }
 
 /// As `--duration` takes it, without loss.
@@ -142,5 +143,6 @@ mod tests {
         assert_eq!(short(Nanos(1_500_000_000)), "1.5 s");
         assert_eq!(short(Nanos(10_000_000_000)), "10 s");
         assert_eq!(seconds(Nanos(7_500_048_000)), "7.500 s");
+        assert_eq!(seconds(Nanos(1_999_500_000)), "2.000 s");
     }
 }

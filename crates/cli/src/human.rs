@@ -58,11 +58,12 @@ pub fn run(plan: &Plan, report: &Report, hints: &Hints, terminal: &Terminal) -> 
         out.push_str(&lost_task(task, terminal));
     }
     if let Some(more) = report.stalled.len().checked_sub(MOST_EXPLAINED).filter(|&more| more > 0) {
-        let text = format!("{} more; --json has them all.", count(more as u64, "lost task"));
+        let tasks = if more == 1 { "task is" } else { "tasks are" };
+        let text = format!("{} more {tasks} lost; --json has them all.", thousands(more as u64));
         let _ = write!(out, "\n{}", wrap(&text, "", width));
     }
     out.push('\n');
-    out.push_str(&counts(report));
+    out.push_str(&counts(report, width));
     out.push('\n');
     out.push_str(&hints.text(plan, report, width));
     if hints.dump_shown
@@ -85,19 +86,23 @@ fn verdict(plan: &Plan, report: &Report, terminal: &Terminal) -> String {
     if report.ejected() {
         let details = if exit.msg.is_empty() { String::new() } else { format!(": {}", exit.msg) };
         let text = format!(
-            "{title} was EJECTED at {}: {}{details} (exit kind {})",
+            "{title} was EJECTED at {}: {}{details}",
             duration::seconds(report.ended_at()),
-            exit.reason,
-            exit.kind
+            exit.reason
         );
         let lost = match report.tasks.lost {
             0 => "no task is lost".to_owned(),
             1 => "1 task is lost".to_owned(),
             n => format!("{} tasks are lost", thousands(n)),
         };
-        let head = wrap(&text, "", terminal.width());
+        let mut head = wrap(&text, "", terminal.width());
+        let kind = format!("(exit kind {})", exit.kind);
+        let last = head.lines().last().map_or(0, |line| line.chars().count());
+        head.pop();
+        head.push(if last + 1 + kind.len() > terminal.width() { '\n' } else { ' ' });
+        head.push_str(&kind);
         let head = head.replacen("EJECTED", &terminal.bad("EJECTED"), 1);
-        return format!("{head}{}", wrap(&format!("{lost}; {machine}"), "", terminal.width()));
+        return format!("{head}\n{}", wrap(&format!("{lost}; {machine}"), "", terminal.width()));
     }
     let ran = duration::short(report.ended_at());
     let cpus = count(report.cpus as u64, "CPU");
@@ -121,44 +126,56 @@ pub fn lost_task(task: &StalledPart, terminal: &Terminal) -> String {
 }
 
 /// The counts, in lines that begin with what they count.
-fn counts(report: &Report) -> String {
-    let tasks = &report.tasks;
-    let tid = &report.tid;
-    let mut rows = vec![
-        (
-            "tasks".to_owned(),
-            vec![
-                ("forked", tasks.forked),
-                ("exited", tasks.exited),
-                ("execs", tasks.execs),
-                ("by a non-leader", tasks.nonleader_execs),
-                ("lost", tasks.lost),
-            ],
-        ),
-        (
-            "tids".to_owned(),
-            vec![
-                ("issued", tid.issued),
-                ("inserted", tid.inserted),
-                ("removed", tid.removed),
-                ("live", tid.live),
-                ("lookups", tid.lookups),
-                ("misses", tid.misses),
-            ],
-        ),
+fn counts(report: &Report, width: usize) -> String {
+    let Report { tasks, tid, counters, events, .. } = report;
+    let life = [
+        ("forked", tasks.forked),
+        ("exited", tasks.exited),
+        ("execs", tasks.execs),
+        ("by a non-leader", tasks.nonleader_execs),
+        ("lost", tasks.lost),
     ];
-    let own = report.counters.0.iter().map(|(name, value)| (name.as_str(), *value));
-    rows.push((report.scheduler.name.clone(), own.collect()));
-    let events = report.events.0.iter().filter(|(_, value)| *value > 0);
-    let events = events.map(|(name, value)| (name.trim_start_matches("SCX_EV_"), *value));
-    rows.push(("SCX_EV_".to_owned(), events.collect()));
+    let tids = [
+        ("issued", tid.issued),
+        ("inserted", tid.inserted),
+        ("removed", tid.removed),
+        ("live", tid.live),
+        ("lookups", tid.lookups),
+        ("misses", tid.misses),
+    ];
+    let own = counters.0.iter().map(|(name, n)| (name.as_str(), *n));
+    let happened = events.0.iter().filter(|(_, n)| *n > 0);
+    let kernels = happened.map(|(name, n)| (name.trim_start_matches("SCX_EV_"), *n));
+    let rows: [(&str, Vec<(&str, u64)>); 4] = [
+        ("tasks", life.to_vec()),
+        ("tids", tids.to_vec()),
+        (&report.scheduler.name, own.collect()),
+        ("SCX_EV_", kernels.collect()),
+    ];
+    let tables = [3, 2, 1].map(|columns| grid(&rows, columns));
+    let fits = |table: &&String| table.lines().all(|line| line.chars().count() <= width);
+    tables.iter().find(fits).unwrap_or(&tables[2]).clone()
+}
+
+/// Names and numbers in so many columns, each as wide as it must be.
+fn grid(rows: &[(&str, Vec<(&str, u64)>)], columns: usize) -> String {
+    let title = rows.iter().map(|(title, _)| title.chars().count()).max().unwrap_or(0);
+    let mut widths = vec![(0, 0); columns];
+    for (_, cells) in rows {
+        for (i, (name, n)) in cells.iter().enumerate() {
+            let (names, numbers) = &mut widths[i % columns];
+            *names = name.chars().count().max(*names);
+            *numbers = thousands(*n).len().max(*numbers);
+        }
+    }
     let mut out = String::new();
-    for (title, cells) in rows.iter().filter(|(_, cells)| !cells.is_empty()) {
-        for (i, line) in cells.chunks(3).enumerate() {
-            let title = if i == 0 { title.as_str() } else { "" };
-            let cells = line.iter().map(|(name, n)| format!("{name:<18} {:>11}", thousands(*n)));
-            let cells: Vec<_> = cells.collect();
-            let _ = writeln!(out, "{:<8} {}", title, cells.join("  ").trim_end());
+    for (head, cells) in rows {
+        for (i, line) in cells.chunks(columns).enumerate() {
+            let _ = write!(out, "{:<title$}", if i == 0 { head } else { "" });
+            for ((name, n), (names, numbers)) in line.iter().zip(&widths) {
+                let _ = write!(out, "  {name:<names$} {:>numbers$}", thousands(*n));
+            }
+            out.push('\n');
         }
     }
     out

@@ -19,10 +19,13 @@ fn main() -> ExitCode {
         }
     };
     let mut terminal = Terminal::stdout();
-    let status = scxlab::execute(&cli, &mut terminal).unwrap_or_else(|failure| {
-        let _ = writeln!(std::io::stderr(), "scxlab: {failure}");
-        failure.status
-    });
-    terminal.flush();
-    status.into()
+    let done = scxlab::execute(&cli, &mut terminal);
+    let flushed = terminal.flush();
+    let status = done.and_then(|status| flushed.map(|()| status));
+    status
+        .unwrap_or_else(|failure| {
+            let _ = writeln!(std::io::stderr(), "scxlab: {failure}");
+            failure.status
+        })
+        .into()
 }

@@ -17,6 +17,7 @@ pub struct Terminal {
     colour: bool,
     width: usize,
     progress: bool,
+    error: Option<io::Error>,
 }
 
 impl Terminal {
@@ -33,12 +34,13 @@ impl Terminal {
             width: columns.filter(|_| interactive).unwrap_or(PIPE_WIDTH).clamp(40, 120),
             progress: io::stderr().is_terminal(),
             out: Box::new(io::BufWriter::new(out)),
+            error: None,
         }
     }
 
     /// Plain text to `out`, as into a pipe.
     pub fn plain(out: impl Write + 'static) -> Self {
-        Self { out: Box::new(out), colour: false, width: PIPE_WIDTH, progress: false }
+        Self { out: Box::new(out), colour: false, width: PIPE_WIDTH, progress: false, error: None }
     }
 
     /// Columns.
@@ -51,14 +53,26 @@ impl Terminal {
         self.progress
     }
 
-    /// Prints `text`. Errors are left out: a reader that closed the pipe has seen enough.
+    /// Prints `text`; [`Terminal::flush`] tells whether that went well.
     pub fn print(&mut self, text: &str) {
-        let _ = self.out.write_all(text.as_bytes());
+        if self.error.is_none() {
+            self.error = self.out.write_all(text.as_bytes()).err();
+        }
     }
 
     /// Prints all that is held back.
-    pub fn flush(&mut self) {
-        let _ = self.out.flush();
+    ///
+    /// # Errors
+    /// Something could not be printed. A reader that closed the pipe has seen enough: that is none.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        let error = self.error.take().or_else(|| self.out.flush().err());
+        match error {
+            Some(err) if err.kind() != io::ErrorKind::BrokenPipe => {
+                let why = reason(&err);
+                Err(Failure::wrong(format_args!("standard output: cannot write to it: {why}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// `text` in green, where there is colour.

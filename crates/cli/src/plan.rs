@@ -47,7 +47,8 @@ impl Plan {
         let cpus = args.machine.cpus as usize;
         let workload = workload(&args.workload, cpus)?;
         let duration = run_time(args.duration, &workload)?;
-        let config = machine(&args.machine, args.seed, &workload)?;
+        let mut config = machine(&args.machine, args.seed, &workload)?;
+        config.trace = args.trace.is_some();
         Ok(Self {
             name: builtin.name,
             scheduler,
@@ -158,11 +159,7 @@ fn run_time(asked: Option<Nanos>, workload: &Workload) -> Result<Nanos, Failure>
 }
 
 /// The machine with the workload on it.
-pub(crate) fn machine(
-    args: &MachineArgs,
-    seed: u64,
-    workload: &Workload,
-) -> Result<Config, Failure> {
+fn machine(args: &MachineArgs, seed: u64, workload: &Workload) -> Result<Config, Failure> {
     let cpus = args.cpus as usize;
     let program = workload
         .compile(cpus)

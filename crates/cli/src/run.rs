@@ -1,5 +1,7 @@
 //! `scxlab run`.
 
+use std::path::Path;
+
 use scxlab_engine::{Nanos, Record};
 
 use crate::args::RunArgs;
@@ -8,7 +10,7 @@ use crate::output::{JsonTarget, OutputFile, Terminal};
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::report::Report;
-use crate::session::{self, Observer};
+use crate::session::{Observer, Session};
 use crate::status::{Failure, Status};
 use crate::trace::TraceWriter;
 
@@ -18,25 +20,15 @@ use crate::trace::TraceWriter;
 /// Something that was asked for is wrong or missing, or a file cannot be written.
 pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
     let plan = Plan::new(args)?;
-    if args.trace.is_some() && args.trace == args.json {
-        return Err(Failure::wrong("--json and --trace name the same file; give two"));
-    }
-    if args.trace.as_deref().is_some_and(|path| path.as_os_str() == "-") {
-        return Err(Failure::wrong("--trace -: a trace needs a file; give its name"));
-    }
-    let json = JsonTarget::open(args.json.as_deref())?;
-    let trace_file = match &args.trace {
-        Some(path) => Some(OutputFile::create("--trace", path)?),
-        None => None,
-    };
+    let session = Session::new(&plan)?;
+    let (json, trace_file) = outputs(args)?;
     let mut watcher = Watcher {
         progress: Progress::new(plan.duration, terminal.progress()),
-        trace: match &trace_file {
-            Some(file) => Some((TraceWriter::new(file.file(), plan.config.cpus), file)),
-            None => None,
-        },
+        trace: trace_file
+            .as_ref()
+            .map(|file| (TraceWriter::new(file.file(), plan.config.cpus), file)),
     };
-    let outcome = session::run(&plan, &mut watcher)?;
+    let outcome = session.run(&mut watcher)?;
     watcher.finish()?;
     let report = Report::new(&plan, &outcome);
     if !json.is_stdout() {
@@ -49,6 +41,39 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
     }
     json.write(&report, terminal)?;
     Ok(if report.ejected() { Status::Failed } else { Status::Fine })
+}
+
+/// Opens the files that the run writes. None of them may be another one or the workload.
+fn outputs(args: &RunArgs) -> Result<(JsonTarget, Option<OutputFile>), Failure> {
+    let workload = Path::new(&args.workload);
+    let json_file = args.json.as_deref().filter(|path| path.as_os_str() != "-");
+    let trace = args.trace.as_deref();
+    if trace.is_some_and(|path| path.as_os_str() == "-") {
+        return Err(Failure::wrong("--trace -: a trace needs a file; give its name"));
+    }
+    for (option, path) in [("--json", json_file), ("--trace", trace)] {
+        if let Some(path) = path
+            && same_file(path, workload)
+        {
+            let path = path.display();
+            let message = format!("{option} {path}: that is the workload; give another name");
+            return Err(Failure::wrong(message));
+        }
+    }
+    let json = JsonTarget::open(args.json.as_deref())?;
+    if let (Some(json), Some(trace)) = (json_file, trace)
+        && (json == trace || same_file(json, trace))
+    {
+        return Err(Failure::wrong("--json and --trace name the same file; give two"));
+    }
+    let trace_file = trace.map(|path| OutputFile::create("--trace", path)).transpose()?;
+    Ok((json, trace_file))
+}
+
+/// Whether both are there, and are one regular file.
+fn same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
+    real(a).is_some_and(|a| real(b) == Some(a))
 }
 
 struct Watcher<'a> {
@@ -66,10 +91,6 @@ impl Watcher<'_> {
 }
 
 impl Observer for Watcher<'_> {
-    fn wants_records(&self) -> bool {
-        self.trace.is_some()
-    }
-
     fn records(&mut self, records: &[Record]) -> Result<(), Failure> {
         let Some((writer, file)) = &mut self.trace else { return Ok(()) };
         records

@@ -1,6 +1,8 @@
 //! A run: takes the engine from attach to detach, or to the end of an ejection.
 
-use scxlab_engine::{Engine, EventCounters, ExitInfo, Nanos, Record, SchedId, StalledTask, Stats};
+use scxlab_engine::{
+    AttachError, Engine, EventCounters, ExitInfo, Nanos, Record, SchedId, StalledTask, Stats,
+};
 
 use crate::plan::Plan;
 use crate::status::Failure;
@@ -13,11 +15,6 @@ const PARTING: Nanos = Nanos::from_secs(60);
 
 /// Someone who watches a run.
 pub trait Observer {
-    /// Whether to keep records.
-    fn wants_records(&self) -> bool {
-        false
-    }
-
     /// What happened since the last call, in order.
     ///
     /// # Errors
@@ -55,41 +52,59 @@ impl Outcome {
     }
 }
 
-/// Runs it.
-///
-/// # Errors
-/// The machine or the scheduler is refused, or the observer cannot go on.
-pub fn run(plan: &Plan, observer: &mut dyn Observer) -> Result<Outcome, Failure> {
-    let mut config = plan.config.clone();
-    config.trace = observer.wants_records();
-    let mut engine = Engine::new(config).map_err(Failure::wrong)?;
-    let sched = engine
-        .attach(plan.scheduler.clone())
-        .map_err(|err| Failure::missing(format_args!("{} cannot be attached: {err}", plan.name)))?;
-    while engine.exit_info(sched).is_none() && engine.now() < plan.duration {
-        let until = plan.duration.0.min(engine.now().0 + SLICE.0);
-        run_slice(&mut engine, sched, Nanos(until));
-        observe(&mut engine, observer)?;
-    }
-    let mut outcome = snapshot(&engine, plan, sched);
-    engine.detach(sched);
-    let last = engine.now() + PARTING;
-    while !engine.is_gone(sched) && engine.now() < last {
-        let until = engine.now() + SLICE;
-        while !engine.is_gone(sched) && engine.step(until) {}
-        if !engine.is_gone(sched) {
-            engine.run_until(until);
-        }
-        observe(&mut engine, observer)?;
-    }
-    outcome.exit = engine.exit_info(sched).cloned().unwrap_or_default();
-    Ok(outcome)
+/// A machine with the scheduler being attached, at time 0.
+#[derive(Debug)]
+pub struct Session<'a> {
+    plan: &'a Plan,
+    engine: Engine,
+    sched: SchedId,
 }
 
-/// Up to `until`, or to the event in which the scheduler's exit began.
-fn run_slice(engine: &mut Engine, sched: SchedId, until: Nanos) {
+impl<'a> Session<'a> {
+    /// Sets the machine up and begins to attach the scheduler.
+    ///
+    /// # Errors
+    /// The machine or the scheduler is refused.
+    pub fn new(plan: &'a Plan) -> Result<Self, Failure> {
+        let mut engine = Engine::new(plan.config.clone()).map_err(Failure::wrong)?;
+        let sched = engine.attach(plan.scheduler.clone()).map_err(|err| {
+            let message = format!("{} cannot be attached: {err}", plan.name);
+            match err {
+                AttachError::NotModelled(_) => Failure::missing(message),
+                _ => Failure::wrong(message),
+            }
+        })?;
+        Ok(Self { plan, engine, sched })
+    }
+
+    /// Runs it to its end, and detaches the scheduler if it is still there then.
+    ///
+    /// # Errors
+    /// The observer cannot go on.
+    pub fn run(self, observer: &mut dyn Observer) -> Result<Outcome, Failure> {
+        let Self { plan, mut engine, sched } = self;
+        while engine.exit_info(sched).is_none() && engine.now() < plan.duration {
+            let until = plan.duration.min(engine.now() + SLICE);
+            run_slice(&mut engine, until, |engine| engine.exit_info(sched).is_some());
+            observe(&mut engine, observer)?;
+        }
+        let mut outcome = snapshot(&engine, plan, sched);
+        engine.detach(sched);
+        let last = engine.now() + PARTING;
+        while !engine.is_gone(sched) && engine.now() < last {
+            let until = engine.now() + SLICE;
+            run_slice(&mut engine, until, |engine| engine.is_gone(sched));
+            observe(&mut engine, observer)?;
+        }
+        outcome.exit = engine.exit_info(sched).cloned().unwrap_or_default();
+        Ok(outcome)
+    }
+}
+
+/// Up to `until`, or to the event after which `done`.
+fn run_slice(engine: &mut Engine, until: Nanos, done: impl Fn(&Engine) -> bool) {
     while engine.step(until) {
-        if engine.exit_info(sched).is_some() {
+        if done(engine) {
             return;
         }
     }

@@ -48,8 +48,9 @@ enum Track {
 impl Track {
     fn ids(self) -> (u32, u64) {
         match self {
-            Self::SchedExt => (CPUS, 0),
-            Self::Cpu(cpu) => (CPUS, 1 + cpu as u64),
+            // Viewers hide thread 0.
+            Self::SchedExt => (CPUS, 1),
+            Self::Cpu(cpu) => (CPUS, 2 + cpu as u64),
             Self::Task(tid) => (TASKS, tid),
         }
     }
@@ -100,6 +101,7 @@ impl<W: Write> TraceWriter<W> {
                     child.tid,
                     child.pid.0
                 );
+                self.know(parent)?;
                 self.task_instant(at, parent, name, &args)?;
                 self.name_task(child)?;
                 let args = format!("{},\"parent_tid\":{}", task_args(child), parent.tid);
@@ -223,11 +225,11 @@ impl<W: Write> TraceWriter<W> {
     /// The task's slice ends, and the next begins, if `doing` is one.
     fn now_does(&mut self, at: Nanos, tid: u64, doing: Doing, args: &str) -> io::Result<()> {
         let before = self.tasks.insert(tid, doing).unwrap_or(Doing::Sleeping);
-        if let Some(name) = slice_name(before) {
-            self.event('E', Track::Task(tid), at, name, &format!("\"tid\":{tid}"))?;
+        if slice_name(before).is_some() {
+            self.slice_ends(Track::Task(tid), at, tid)?;
         }
         match slice_name(doing) {
-            Some(name) => self.event('B', Track::Task(tid), at, name, args),
+            Some(name) => self.slice_begins(Track::Task(tid), at, name, args),
             None => Ok(()),
         }
     }
@@ -238,12 +240,25 @@ impl<W: Write> TraceWriter<W> {
         }
         let prev = std::mem::replace(&mut self.cpus[cpu], next.map(|task| task.tid));
         if let Some(tid) = prev {
-            self.event('E', Track::Cpu(cpu), at, "", &format!("\"tid\":{tid}"))?;
+            self.slice_ends(Track::Cpu(cpu), at, tid)?;
         }
         match next {
-            Some(task) => self.event('B', Track::Cpu(cpu), at, task.comm(), &task_args(task)),
+            Some(task) => self.slice_begins(Track::Cpu(cpu), at, task.comm(), &task_args(task)),
             None => Ok(()),
         }
+    }
+
+    fn slice_begins(&mut self, track: Track, at: Nanos, name: &str, args: &str) -> io::Result<()> {
+        self.event(track, &format!("\"ph\":\"B\",\"ts\":{}", micros(at)), name, args)
+    }
+
+    fn slice_ends(&mut self, track: Track, at: Nanos, task: u64) -> io::Result<()> {
+        let (pid, tid) = track.ids();
+        let ts = micros(at);
+        write!(
+            self.out,
+            ",\n{{\"ph\":\"E\",\"ts\":{ts},\"pid\":{pid},\"tid\":{tid},\"args\":{{\"tid\":{task}}}}}"
+        )
     }
 
     fn task_instant(
@@ -253,32 +268,13 @@ impl<W: Write> TraceWriter<W> {
         name: &str,
         args: &str,
     ) -> io::Result<()> {
-        self.write(
-            Track::Task(task.tid),
-            &format!("\"ph\":\"i\",\"s\":\"t\",\"ts\":{}", micros(at)),
-            name,
-            args,
-        )
+        let head = format!("\"ph\":\"i\",\"s\":\"t\",\"ts\":{}", micros(at));
+        self.event(Track::Task(task.tid), &head, name, args)
     }
 
     fn global(&mut self, at: Nanos, name: &str, args: &str) -> io::Result<()> {
-        self.write(
-            Track::SchedExt,
-            &format!("\"ph\":\"i\",\"s\":\"g\",\"ts\":{}", micros(at)),
-            name,
-            args,
-        )
-    }
-
-    fn event(
-        &mut self,
-        ph: char,
-        track: Track,
-        at: Nanos,
-        name: &str,
-        args: &str,
-    ) -> io::Result<()> {
-        self.write(track, &format!("\"ph\":\"{ph}\",\"ts\":{}", micros(at)), name, args)
+        let head = format!("\"ph\":\"i\",\"s\":\"g\",\"ts\":{}", micros(at));
+        self.event(Track::SchedExt, &head, name, args)
     }
 
     /// A task that was there before the first record gets its name when it is first seen.
@@ -294,7 +290,7 @@ impl<W: Write> TraceWriter<W> {
 
     fn track_name(&mut self, track: Track, name: &str) -> io::Result<()> {
         let args = format!("\"name\":{}", quoted(name));
-        self.write(track, "\"ph\":\"M\"", "thread_name", &args)
+        self.event(track, "\"ph\":\"M\"", "thread_name", &args)
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -321,7 +317,7 @@ impl<W: Write> TraceWriter<W> {
     }
 
     /// `head` is the phase and what belongs to it.
-    fn write(&mut self, track: Track, head: &str, name: &str, args: &str) -> io::Result<()> {
+    fn event(&mut self, track: Track, head: &str, name: &str, args: &str) -> io::Result<()> {
         let (pid, tid) = track.ids();
         let name = quoted(name);
         write!(

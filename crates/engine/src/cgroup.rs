@@ -128,7 +128,8 @@ impl Engine {
         }
     }
 
-    /// Moves a task to a cgroup: `scx_cgroup_can_attach()`, `sched_move_task()`.
+    /// Moves a task to a cgroup: `scx_cgroup_can_attach()`, `sched_move_task()`. Its scheduler stays
+    /// the same, also if the cgroup has another: in 7.2 only attach, detach and fork change it.
     pub(crate) fn move_to_cgroup(&mut self, p: TaskIdx, to: u32) {
         let from = self.p(p).cgroup;
         if from == to {
@@ -149,7 +150,6 @@ impl Engine {
             }
         }
         let class = self.p(p).sched_class();
-        let (old, new) = (self.task_sched(p), self.cgroups.sched(to));
         self.sched_change(p, class, |engine| {
             engine.p_mut(p).cgroup = to;
             if let Some(root) = root
@@ -161,9 +161,6 @@ impl Engine {
                 });
             }
         });
-        // A move between cgroups of different schedulers leaves the task with its scheduler, as
-        // 7.2 does: only attach, detach and fork give a task to another.
-        let _ = (old, new);
         let path = self.cgroups.path(to).to_owned();
         self.record(|engine| What::Changed {
             task: engine.name(p),

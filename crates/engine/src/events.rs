@@ -4,7 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
-use crate::Nanos;
+use crate::{CpuId, Nanos};
 use crate::task::TaskIdx;
 
 /// Something that happens at a point in time. A number that a task or CPU carries (`generation`)
@@ -43,6 +43,22 @@ pub(crate) enum Event {
     ExtServer { cpu: u32, generation: u32 },
     /// A process of the program's start list is forked.
     Start { index: u32 },
+}
+
+impl Event {
+    /// The CPU whose own doing it is.
+    pub fn cpu(self) -> Option<CpuId> {
+        match self {
+            Self::BurstEnd { cpu, .. }
+            | Self::Resched { cpu }
+            | Self::Tick { cpu, .. }
+            | Self::RunDeferred { cpu }
+            | Self::KickCpus { cpu }
+            | Self::KickSync { cpu }
+            | Self::ExtServer { cpu, .. } => Some(CpuId(cpu)),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,11 +164,6 @@ impl EventQueue {
         }
     }
 
-    pub fn peek(&mut self) -> Option<(Nanos, Event)> {
-        self.fill();
-        self.current.peek().map(|Reverse(entry)| (entry.at, entry.event))
-    }
-
     /// The next event, if it is due by `until`.
     pub fn pop_until(&mut self, until: Nanos) -> Option<(Nanos, Event)> {
         self.fill();
@@ -217,7 +228,6 @@ mod tests {
         queue.push(Nanos(5), Event::Enable);
         queue.push(Nanos(3), Event::Start { index: 0 });
         queue.push(Nanos(3), Event::Start { index: 1 });
-        assert_eq!(queue.peek(), Some((Nanos(3), Event::Start { index: 0 })));
         assert_eq!(queue.pop_until(Nanos(2)), None);
         let order: Vec<_> =
             std::iter::from_fn(|| queue.pop_until(Nanos(9))).map(|(_, event)| event).collect();

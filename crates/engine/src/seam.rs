@@ -8,14 +8,15 @@
 //!
 //! Between `ops.dispatch` and the flush of its buffer the kernel holds the CPU's runqueue lock but
 //! not those of the tasks in the buffer. There, [`Engine::seam_locked`] lets through only what
-//! needs no lock that is held: changes to the properties of tasks on other runqueues.
+//! needs no lock that is held: user space on other CPUs, and changes to the properties of tasks that
+//! wait on other runqueues.
 
 use crate::engine::Engine;
 use crate::events::Event;
 use crate::program::{Instr, Who};
 use crate::sim::Act;
 use crate::task::TaskIdx;
-use crate::{CpuId, Nanos};
+use crate::{CpuId, Cpumask, Nanos};
 
 /// Seams within seams, at most. Bounds the depth of the native stack.
 const DEEPEST: usize = 4;
@@ -54,14 +55,24 @@ impl Engine {
         let until = self.seam_end();
         self.frames.push(cpu);
         self.locked.push(cpu);
-        while let Some((at, event)) = self.events.peek().filter(|(at, _)| *at <= until) {
-            if !self.is_confined(event) {
-                break;
+        self.stats.seams += 1;
+        // What cannot be let through comes late, and keeps what its CPU would do next.
+        let mut put_off = Vec::new();
+        let mut late = Cpumask::EMPTY;
+        while let Some((at, event)) = self.events.pop_until(until) {
+            let on = event.cpu();
+            if on.is_some_and(|on| late.test(on)) || !self.is_confined(event) {
+                if let Some(on) = on {
+                    late.set(on);
+                }
+                put_off.push((at, event));
+                continue;
             }
-            self.stats.seams += 1;
-            self.events.pop_until(until);
             self.now = self.now.max(at);
             self.handle(event);
+        }
+        for (at, event) in put_off {
+            self.events.push(at, event);
         }
         self.locked.pop();
         self.frames.pop();
@@ -80,14 +91,10 @@ impl Engine {
     /// Whether an event is for a CPU that is half-way through something, or takes sleeping locks
     /// that wait for such a CPU.
     fn must_wait(&self, event: Event) -> bool {
+        if let Some(cpu) = event.cpu() {
+            return self.frames.contains(&cpu);
+        }
         match event {
-            Event::BurstEnd { cpu, .. }
-            | Event::Resched { cpu }
-            | Event::Tick { cpu, .. }
-            | Event::RunDeferred { cpu }
-            | Event::KickCpus { cpu }
-            | Event::KickSync { cpu }
-            | Event::ExtServer { cpu, .. } => self.frames.contains(&CpuId(cpu)),
             Event::WakeEnqueue { task, .. } => self.frames.contains(&self.sim(task).waker),
             Event::Timeout { task, .. } => self.frames.contains(&self.task_cpu(task)),
             Event::Enable
@@ -99,8 +106,8 @@ impl Engine {
         }
     }
 
-    /// Whether an event is a task's change to other tasks' properties that needs no lock but that
-    /// of a runqueue that is free.
+    /// Whether an event needs no lock but that of a runqueue that is free: a task goes on in user
+    /// space, or changes the properties of tasks that wait there.
     fn is_confined(&self, event: Event) -> bool {
         let Event::BurstEnd { cpu, generation } = event else { return false };
         let rq = self.rq(CpuId(cpu));
@@ -108,7 +115,11 @@ impl Engine {
             return false;
         }
         let sim = self.sim(rq.curr);
-        let Act::Perform(pc) = sim.act else { return false };
+        let pc = match sim.act {
+            Act::Perform(pc) => pc,
+            // In user space: from one instruction to the next.
+            other => return other == Act::Fetch,
+        };
         let who = match self.config.program.code.get(pc.0 as usize) {
             Some(Instr::SetNice(who, _) | Instr::SetPolicy(who, _)) => *who,
             // A move to another runqueue would need that one's lock too.

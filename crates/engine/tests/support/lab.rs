@@ -1,6 +1,6 @@
 //! A scheduler that is put together from closures and notes every call.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use scxlab_engine::{
@@ -26,6 +26,8 @@ pub struct LabState {
     pub calls: Vec<Call>,
     /// For tasks in custody, by tid.
     pub queue: VecDeque<u64>,
+    /// Pids by tid, for those who remember them.
+    pub pids: BTreeMap<u64, i32>,
     /// For whatever a test counts.
     pub n: u64,
     /// Why it ended, as `ops.exit` was told.
