@@ -23,6 +23,8 @@ const STALL: u32 = 1026;
 /// `SCX_EXIT_UNREG`.
 const UNREG: u32 = 64;
 
+const UNEXPECTED: &str = "Not as it should be";
+
 /// One of the two runs.
 struct Run {
     plan: Plan,
@@ -170,8 +172,8 @@ fn story(args: &DemoArgs, pid: &Run, tid: &Run, wrong: &[String], terminal: &Ter
         }
     }
     for wrong in wrong {
-        let _ =
-            write!(out, "\n{}{}", terminal.bad("Not as it should be: "), wrap(wrong, "", width));
+        let text = wrap(&format!("{UNEXPECTED}: {wrong}"), "", width);
+        let _ = write!(out, "\n{}", text.replacen(UNEXPECTED, &terminal.bad(UNEXPECTED), 1));
     }
     let _ =
         write!(out, "\nSee it in Perfetto (https://ui.perfetto.dev):\n  {}\n", trace_command(args));

@@ -77,7 +77,7 @@ fn numbers_out_of_range() {
         refuses(&["run", "qmap", &given], 2, parts);
     }
     refuses(&["demo", "--duration=0"], 2, &["more than 0"]);
-    refuses(&["demo", "--cpus=0"], 2, &["1..=1024"]);
+    refuses(&["demo", "--cpus=1"], 2, &["2..=1024"]);
     refuses(&["claims", "--seed=x"], 2, &["--seed"]);
 }
 

@@ -265,6 +265,29 @@ fn a_demo_that_is_too_short_says_so() {
 }
 
 #[test]
+fn the_claims_are_listed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("claims.json");
+    let output = scxlab(&["claims", "--json", path.to_str().expect("text")]);
+    let out = text(&output.stdout);
+    assert_eq!(status(&output), 0, "{out}");
+    assert!(out.starts_with("C1   held "), "{out}");
+    assert!(
+        out.ends_with("16 claims on the engine: 16 held, 0 broken, 0 not applicable\n"),
+        "{out}"
+    );
+    let json: Value = serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON");
+    assert_eq!(json["place"], "engine");
+    let claims = json["claims"].as_array().expect("a list");
+    for (i, claim) in claims.iter().enumerate() {
+        assert_eq!(claim["claim"], format!("C{}", i + 1));
+        assert_eq!(claim["verdict"], "held");
+        assert!(claim["title"].is_string() && claim["evidence"].is_string(), "{claim}");
+    }
+    assert_eq!(claims.len(), 16);
+}
+
+#[test]
 fn help_is_enough_to_start() {
     let output = scxlab(&["--help"]);
     assert_eq!(status(&output), 0);

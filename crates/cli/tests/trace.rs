@@ -100,8 +100,8 @@ fn a_stall() {
     let missed = events.iter().filter(of_it).find(|event| event["name"] == "missed lookup");
     let missed = missed.expect("a missed lookup");
     assert!(ts(missed) < ts(stall));
-    let waits = events.iter().filter(of_it).filter(|event| event["name"] == "runnable");
-    let begin = waits.filter(|event| ts(event) <= ts(missed)).next_back().expect("a slice");
+    let mut waits = events.iter().filter(of_it).filter(|event| event["name"] == "runnable");
+    let begin = waits.rfind(|event| ts(event) <= ts(missed)).expect("a slice");
     let runs = |event: &&Value| event["name"] == "running" && ts(event) > ts(begin);
     let next = events.iter().filter(of_it).find(runs);
     assert!(next.is_none_or(|event| ts(event) > ts(stall)), "{next:?}");

@@ -20,10 +20,23 @@ const TIME: Duration = Duration::from_millis(700);
 
 /// CPUs and tasks. Two numbers on the command line select a single row instead.
 const ROWS: [(u64, u64); 17] = [
-    (2, 10), (2, 100), (2, 1_000), (2, 10_000), (2, 100_000),
-    (16, 10), (16, 1_000), (16, 10_000), (16, 100_000),
-    (128, 10), (128, 1_000), (128, 10_000), (128, 100_000),
-    (1_024, 10), (1_024, 1_000), (1_024, 10_000), (1_024, 100_000),
+    (2, 10),
+    (2, 100),
+    (2, 1_000),
+    (2, 10_000),
+    (2, 100_000),
+    (16, 10),
+    (16, 1_000),
+    (16, 10_000),
+    (16, 100_000),
+    (128, 10),
+    (128, 1_000),
+    (128, 10_000),
+    (128, 100_000),
+    (1_024, 10),
+    (1_024, 1_000),
+    (1_024, 10_000),
+    (1_024, 100_000),
 ];
 
 /// One FIFO for all CPUs, after the built-in idle selection: what a simple scheduler does.
@@ -131,7 +144,10 @@ fn main() {
         [cpus, tasks] => vec![(cpus, tasks)],
         _ => ROWS.to_vec(),
     };
-    println!("{:>6} {:>8} {:>10} {:>10} {:>12} {:>8}", "CPUs", "tasks", "Mevents/s", "ns/event", "sim s/real s", "ratio");
+    println!(
+        "{:>6} {:>8} {:>10} {:>10} {:>12} {:>8}",
+        "CPUs", "tasks", "Mevents/s", "ns/event", "sim s/real s", "ratio"
+    );
     let mut first = None;
     let mut worst: [f64; 2] = [0.0; 2];
     let mut slowest = f64::MAX;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Nanos, NR_CPUS, Program, program::ProgramError};
+use crate::{NR_CPUS, Nanos, Program, program::ProgramError};
 
 /// What things cost, in ns of the CPU that does them. The figures are of the size that a current
 /// x86 server shows; each use is drawn from a quarter below to a quarter above.

@@ -11,12 +11,12 @@ use crate::ext::enable::EnableWork;
 use crate::ext::idle::IdleMasks;
 use crate::ext::sched::{Dsq, Sched, SchedIdx};
 use crate::list::{List, TasksLink};
+use crate::ops::State;
 use crate::pid::PidMap;
 use crate::rng::Rng;
 use crate::rq::Rq;
 use crate::sim::{Mutex, Process, Sim, Waiters};
 use crate::stats::Stats;
-use crate::ops::State;
 use crate::task::{SchedClass, TaskIdx, TaskStruct};
 use crate::topology::Topology;
 use crate::trace::{Record, TaskName, What};
@@ -276,7 +276,9 @@ impl Engine {
             Event::Watchdog { generation } => self.watchdog_work(generation),
             Event::WatchdogLate { generation } => self.watchdog_late(generation),
             Event::Enable => self.enable_step(),
-            Event::DisableIrq { sched } => self.disable_irq_work(SchedIdx(sched)),
+            Event::DisableIrq { sched, cpu } => {
+                self.disable_irq_work(SchedIdx(sched), CpuId(cpu));
+            }
             Event::Disable { sched } => self.disable_work(SchedIdx(sched)),
             Event::BypassBalance { sched } => self.bypass_balance(SchedIdx(sched)),
             Event::ExtServer { cpu, generation } => self.ext_server_timer(CpuId(cpu), generation),

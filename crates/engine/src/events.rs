@@ -4,8 +4,8 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
-use crate::{CpuId, Nanos};
 use crate::task::TaskIdx;
+use crate::{CpuId, Nanos};
 
 /// Something that happens at a point in time. A number that a task or CPU carries (`generation`)
 /// tells an event that still counts from one whose cause has gone.
@@ -34,7 +34,7 @@ pub(crate) enum Event {
     /// The next step of attaching.
     Enable,
     /// `scx_disable_irq_workfn()`: the debug dump.
-    DisableIrq { sched: u32 },
+    DisableIrq { sched: u32, cpu: u32 },
     /// The next step of `scx_disable_workfn()`.
     Disable { sched: u32 },
     /// `scx_bypass_lb_timerfn()`.
@@ -231,10 +231,7 @@ mod tests {
         assert_eq!(queue.pop_until(Nanos(2)), None);
         let order: Vec<_> =
             std::iter::from_fn(|| queue.pop_until(Nanos(9))).map(|(_, event)| event).collect();
-        assert_eq!(
-            order,
-            [Event::Start { index: 0 }, Event::Start { index: 1 }, Event::Enable]
-        );
+        assert_eq!(order, [Event::Start { index: 0 }, Event::Start { index: 1 }, Event::Enable]);
     }
 
     /// Against a sorted list, with times from the same slot to far beyond both wheels.
@@ -271,7 +268,10 @@ mod tests {
         let mut queue = EventQueue::default();
         queue.push(Nanos::NEVER, Event::Enable);
         queue.push(Nanos(1 << 60), Event::Start { index: 0 });
-        assert_eq!(queue.pop_until(Nanos::NEVER), Some((Nanos(1 << 60), Event::Start { index: 0 })));
+        assert_eq!(
+            queue.pop_until(Nanos::NEVER),
+            Some((Nanos(1 << 60), Event::Start { index: 0 }))
+        );
         assert_eq!(queue.pop_until(Nanos::NEVER), Some((Nanos::NEVER, Event::Enable)));
         assert_eq!(queue.pop_until(Nanos::NEVER), None);
     }

@@ -6,13 +6,13 @@
 
 use std::fmt::Write as _;
 
+use crate::Nanos;
 use crate::engine::Engine;
 use crate::flags::DsqId;
 use crate::kfunc::Op;
 use crate::sim::{Enqueued, Evidence, Fate, Inserted, Key, LostPid, Missed};
 use crate::task::{NIL, Pid, TaskIdx};
 use crate::trace::{PidLoss, TaskName, What};
-use crate::Nanos;
 
 /// Missed lookups that are kept for each task: the first tells the story.
 const MOST_MISSED: usize = 4;
@@ -171,7 +171,10 @@ impl Engine {
             Key::Pid(pid) => format!("task_from_pid({pid})"),
             Key::Tid(tid) => format!("tid_to_task({tid})"),
         };
-        let _ = write!(s, "{waited} later, at {at} s, ops.{op} on CPU {cpu} called {key_text} and got ");
+        let _ = write!(
+            s,
+            "{waited} later, at {at} s, ops.{op} on CPU {cpu} called {key_text} and got "
+        );
         match got {
             None => s.push_str("nothing"),
             Some(TaskName { tid, .. }) => {
@@ -186,7 +189,7 @@ impl Engine {
         let lost = evidence.lost_pids.iter().rev().find(|lost| lost.pid == pid);
         match lost {
             Some(lost) => explain_loss(s, evidence, lost, at),
-            None => s.push_str("."),
+            None => s.push('.'),
         }
         let more = evidence.missed.len() - 1;
         if more == 0 {

@@ -61,7 +61,10 @@ impl Engine {
             if task.scx.runnable_node.is_on() != waits {
                 return Err(format!("{}: runnable_list is wrong", self.who(p)));
             }
-            if task.queued() && !current && !task.in_custody() && task.scx.dsq == NIL
+            if task.queued()
+                && !current
+                && !task.in_custody()
+                && task.scx.dsq == NIL
                 && !task.scx.dsq_list.is_on()
             {
                 return Err(format!("{} is nobody's", self.who(p)));

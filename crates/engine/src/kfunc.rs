@@ -420,8 +420,7 @@ impl<'r> Cx<'r> {
 
     /// `scx_bpf_kick_cpu()`.
     pub fn kick_cpu(&mut self, cpu: CpuId, flags: KickFlags) {
-        if self.has_form(Form::Cpu, "scx_bpf_kick_cpu")
-            && self.core.cpu_valid(self.sched, cpu, "")
+        if self.has_form(Form::Cpu, "scx_bpf_kick_cpu") && self.core.cpu_valid(self.sched, cpu, "")
         {
             self.core.scx_kick_cpu(self.sched, cpu, flags);
         }
@@ -550,7 +549,8 @@ impl<'r> Cx<'r> {
 
     fn misuse(&mut self, function: &str) {
         let op = self.op.name();
-        let msg = format!("{function}() cannot be called from ops.{op}(): no kernel would load this");
+        let msg =
+            format!("{function}() cannot be called from ops.{op}(): no kernel would load this");
         self.error_kind(ExitKind::Error, msg);
     }
 
@@ -565,7 +565,8 @@ impl<'r> Cx<'r> {
     }
 
     fn not_modelled(&mut self, what: &str) {
-        let msg = format!("the engine does not model {what}; run the scheduler in a VM or on the host");
+        let msg =
+            format!("the engine does not model {what}; run the scheduler in a VM or on the host");
         self.error_kind(ExitKind::Error, msg);
     }
 }

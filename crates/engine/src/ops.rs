@@ -237,7 +237,13 @@ pub trait Scheduler: fmt::Debug + Send + Sync {
         Ok(())
     }
     fn cgroup_exit(&self, cx: &mut Cx<'_>, cgroup: u64) {}
-    fn cgroup_prep_move(&self, cx: &mut Cx<'_>, p: Task<'_>, from: u64, to: u64) -> Result<(), Errno> {
+    fn cgroup_prep_move(
+        &self,
+        cx: &mut Cx<'_>,
+        p: Task<'_>,
+        from: u64,
+        to: u64,
+    ) -> Result<(), Errno> {
         Ok(())
     }
     fn cgroup_move(&self, cx: &mut Cx<'_>, p: Task<'_>, from: u64, to: u64) {}

@@ -36,9 +36,7 @@ impl PidMap {
         let free = |pid: &i32| self.slots[*pid as usize] == Slot::Free;
         let pid = match (self.cursor..max).find(free) {
             Some(pid) => pid,
-            None => {
-                (floor..self.cursor.min(max)).find(free)?
-            }
+            None => (floor..self.cursor.min(max)).find(free)?,
         };
         self.slots[pid as usize] = Slot::Reserved;
         self.cursor = pid + 1;

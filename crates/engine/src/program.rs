@@ -321,10 +321,12 @@ impl Program {
                 Some(Instr::LoopEnd { body }) if body.0 == pc + 1 && end.0 > pc => Ok(()),
                 _ => Err(ProgramError::Loop { pc }),
             },
-            Instr::LoopEnd { body } => match (body.0 as usize).checked_sub(1).and_then(|i| self.code.get(i)) {
-                Some(Instr::Loop { end, .. }) if end.0 == pc => Ok(()),
-                _ => Err(ProgramError::Loop { pc }),
-            },
+            Instr::LoopEnd { body } => {
+                match (body.0 as usize).checked_sub(1).and_then(|i| self.code.get(i)) {
+                    Some(Instr::Loop { end, .. }) if end.0 == pc => Ok(()),
+                    _ => Err(ProgramError::Loop { pc }),
+                }
+            }
             _ => Ok(()),
         }
     }

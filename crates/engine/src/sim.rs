@@ -38,6 +38,8 @@ pub(crate) enum Act {
     Reap,
     /// The worker of the watchdog.
     Watchdog,
+    /// It has looked, and sleeps until it is time again.
+    WatchdogDone,
     /// An idle task, or a kernel thread that never wakes up.
     Idle,
 }
@@ -48,7 +50,10 @@ pub(crate) enum Wait {
     /// It does not, or only for time.
     Nothing,
     Mutex(Index),
-    Cond { cond: Index, mutex: Index },
+    Cond {
+        cond: Index,
+        mutex: Index,
+    },
     Barrier(Index),
     /// For a child or a thread, or in an exec for the others.
     Other,

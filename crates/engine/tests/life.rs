@@ -199,7 +199,9 @@ fn who_ignores_its_children_waits_for_all_of_them() {
     go(&mut engine, 10);
     let records = engine.take_records();
     let own = find(&records, |what| match what {
-        What::PidLost { task, how: scxlab_engine::PidLoss::Exit, .. } => Some(task.comm().to_owned()),
+        What::PidLost { task, how: scxlab_engine::PidLoss::Exit, .. } => {
+            Some(task.comm().to_owned())
+        }
         _ => None,
     });
     assert_eq!(own, ["short"], "its own exit released it");
@@ -260,8 +262,8 @@ fn a_group_exit_ends_all_threads() {
     let sleeper = prog.routine("sleeper", vec![sleep(10_000)]);
     let spinner = prog.forever("spinner", vec![run(1)]);
     let ends = prog.routine("ends", vec![sleep(5), Instr::ExitGroup]);
-    let leader =
-        prog.routine("leader", vec![sleeper.thread(), spinner.thread(), ends.thread(), Instr::JoinAll]);
+    let leader = prog
+        .routine("leader", vec![sleeper.thread(), spinner.thread(), ends.thread(), Instr::JoinAll]);
     prog.start(leader);
     let mut engine = started(prog);
     go(&mut engine, 20);
@@ -305,7 +307,16 @@ fn an_affinity_moves_a_task_wherever_it_is() {
     let change = |i, cpu| Instr::SetAffinity(named(i), mask(&[cpu]));
     let changer = prog.forever(
         "changer",
-        vec![sleep(5), change(0, 1), change(1, 2), change(2, 3), sleep(5), change(0, 0), change(1, 0), change(2, 0)],
+        vec![
+            sleep(5),
+            change(0, 1),
+            change(1, 2),
+            change(2, 3),
+            sleep(5),
+            change(0, 0),
+            change(1, 0),
+            change(2, 0),
+        ],
     );
     prog.start(changer).affinity = Some(mask(&[3]));
     for lab in [None, Some(Lab::fifo())] {
@@ -316,7 +327,8 @@ fn an_affinity_moves_a_task_wherever_it_is() {
         };
         let until = engine.now();
         engine.run_until(Nanos::from_millis(8).max(until));
-        let on = |engine: &Engine| ["runs", "queued", "sleeps"].map(|c| task(engine, c).task_cpu().0);
+        let on =
+            |engine: &Engine| ["runs", "queued", "sleeps"].map(|c| task(engine, c).task_cpu().0);
         assert_eq!(on(&engine), [1, 2, 3]);
         go(&mut engine, 6);
         assert_eq!(on(&engine), [0, 0, 0]);
@@ -362,11 +374,7 @@ fn a_mutex_keeps_others_out() {
 fn a_condition_wakes_one_or_all() {
     let mut prog = Prog::new();
     (prog.0.mutexes, prog.0.conds) = (1, 1);
-    let waits = vec![
-        Instr::Lock(0),
-        Instr::CondWait { cond: 0, mutex: 0 },
-        Instr::Unlock(0),
-    ];
+    let waits = vec![Instr::Lock(0), Instr::CondWait { cond: 0, mutex: 0 }, Instr::Unlock(0)];
     for name in ["a", "b", "c"] {
         let r = prog.routine(name, waits.clone());
         prog.start(r);
@@ -420,9 +428,8 @@ fn a_cgroup_move_is_announced_and_done() {
     prog.0.cgroups = vec!["/a".into()];
     let moves = prog.routine("moves", vec![sleep(5), Instr::SetCgroup(0), sleep(99)]);
     prog.start(moves);
-    let lab = Lab::fifo().watch(
-        scxlab_engine::OpSet::CGROUP_PREP_MOVE | scxlab_engine::OpSet::CGROUP_MOVE,
-    );
+    let lab = Lab::fifo()
+        .watch(scxlab_engine::OpSet::CGROUP_PREP_MOVE | scxlab_engine::OpSet::CGROUP_MOVE);
     let (mut engine, id) = attached(quiet(1, prog), lab);
     go(&mut engine, 10);
     let (root, a) = (1, engine.cgroup_id("/a").expect("it exists"));

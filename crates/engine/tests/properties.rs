@@ -38,19 +38,21 @@ fn case() -> impl Strategy<Value = Case> {
         (prop_oneof![Just(0_u16), 64_u16..=1023], 100_u64..60_000),
         (any::<u8>(), any::<bool>(), any::<bool>(), any::<bool>()),
     )
-        .prop_map(|((routines, starts), (cores, smt, split, seed), (chance, longest), f)| Case {
-            starts: starts.min(routines.len()),
-            routines,
-            cores,
-            smt,
-            split_llc: split && cores % 2 == 0,
-            seed,
-            chance,
-            longest,
-            flags: f.0,
-            by_tid: f.1,
-            wild: f.2,
-            small_pids: f.3,
+        .prop_map(|((routines, starts), (cores, smt, split, seed), (chance, longest), f)| {
+            Case {
+                starts: starts.min(routines.len()),
+                routines,
+                cores,
+                smt,
+                split_llc: split && cores % 2 == 0,
+                seed,
+                chance,
+                longest,
+                flags: f.0,
+                by_tid: f.1,
+                wild: f.2,
+                small_pids: f.3,
+            }
         })
 }
 
@@ -82,13 +84,7 @@ impl Case {
             }
         }
         let timeout_ms = (TIMEOUT.0 / 1_000_000) as u32;
-        Arc::new(Chaos {
-            seed: self.seed,
-            flags,
-            timeout_ms,
-            wild: self.wild,
-            by_tid: self.by_tid,
-        })
+        Arc::new(Chaos { seed: self.seed, flags, timeout_ms, wild: self.wild, by_tid: self.by_tid })
     }
 
     fn engine(&self) -> Engine {
@@ -146,9 +142,9 @@ fn check_lost(engine: &Engine, id: SchedId, waiting: &Waiting) -> Result<(), Tes
     let lost: Vec<_> = engine.lost_tasks().iter().map(|task| task.tid).collect();
     let jiffy = Nanos::from_millis(8);
     for (tid, &since) in &waiting.0 {
-        let ext = engine.live_tasks().any(|p| {
-            p.scx.tid == *tid && p.sched_class() == scxlab_engine::SchedClass::Ext
-        });
+        let ext = engine
+            .live_tasks()
+            .any(|p| p.scx.tid == *tid && p.sched_class() == scxlab_engine::SchedClass::Ext);
         let waited = engine.now() - since;
         prop_assert!(
             !ext || waited < TIMEOUT + jiffy || lost.contains(tid),

@@ -158,9 +158,8 @@ fn nice_values_are_told_as_weights() {
 #[test]
 fn a_change_does_not_reset_the_watchdogs_clock() {
     // The kept task is changed every 40 ms, and lost all the same.
-    let change: Vec<_> = (0..20)
-        .flat_map(|i| [Instr::SetNice(Who::Named(0), 1 + i % 2), sleep(40)])
-        .collect();
+    let change: Vec<_> =
+        (0..20).flat_map(|i| [Instr::SetNice(Who::Named(0), 1 + i % 2), sleep(40)]).collect();
     let (mut engine, id) = attached(quiet(1, changed(change)), keeps().timeout_ms(200));
     let since = task(&engine, "kept").scx.runnable_at;
     go(&mut engine, 100);
@@ -221,11 +220,9 @@ fn a_scheduler_that_runs_nothing_stops_the_watchdog_itself() {
 
 #[test]
 fn the_end_of_a_slice_is_noticed_at_a_tick() {
-    let lab = Lab::new()
-        .on_select_cpu(|_, _, prev, _| prev)
-        .on_enqueue(|cx, p, enq| {
-            cx.dsq_insert(p, DsqId::LOCAL, 1_000_000, enq);
-        });
+    let lab = Lab::new().on_select_cpu(|_, _, prev, _| prev).on_enqueue(|cx, p, enq| {
+        cx.dsq_insert(p, DsqId::LOCAL, 1_000_000, enq);
+    });
     let mut prog = Prog::new();
     for name in ["a", "b"] {
         let r = prog.forever(name, vec![run(100)]);
@@ -342,10 +339,7 @@ fn a_kick_if_idle_leaves_a_busy_cpu_alone() {
     // Those of CPU 0, which goes idle each time.
     assert!(engine.stats().dispatch_calls - before < 120);
     let (mut engine, id) = kicked(KickFlags::IDLE | KickFlags::PREEMPT, false);
-    assert_eq!(
-        ejected(&mut engine, id, 50).msg,
-        "PREEMPT/WAIT cannot be used with SCX_KICK_IDLE"
-    );
+    assert_eq!(ejected(&mut engine, id, 50).msg, "PREEMPT/WAIT cannot be used with SCX_KICK_IDLE");
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! The kernel's rules for inserts and dispatch queues, and its words for those who break them.
 
-use scxlab_engine::{
-    CpuId, DsqId, EnqFlags, Errno, ExitKind, Nanos, OpSet, OpsFlags, What,
-};
+use scxlab_engine::{CpuId, DsqId, EnqFlags, Errno, ExitKind, Nanos, OpSet, OpsFlags, What};
 
 mod support;
 use support::{
@@ -168,23 +166,21 @@ fn a_second_insert_in_one_enqueue() {
 
 #[test]
 fn an_insert_of_another_task() {
-    let lab = Lab::new()
-        .flags(OpsFlags::TID_TO_TASK)
-        .on_enqueue(|cx, p, enq| {
-            let tid = cx.get(p).scx.tid;
-            let other = st(cx).n;
-            if is(cx, p, "b")
-                && other != 0
-                && let Some(q) = cx.tid_to_task(other)
-            {
-                cx.dsq_insert(q, DsqId::GLOBAL, SLICE, enq);
-                return;
-            }
-            if is(cx, p, "a") {
-                st(cx).n = tid;
-            }
-            cx.dsq_insert(p, DsqId::GLOBAL, SLICE, enq);
-        });
+    let lab = Lab::new().flags(OpsFlags::TID_TO_TASK).on_enqueue(|cx, p, enq| {
+        let tid = cx.get(p).scx.tid;
+        let other = st(cx).n;
+        if is(cx, p, "b")
+            && other != 0
+            && let Some(q) = cx.tid_to_task(other)
+        {
+            cx.dsq_insert(q, DsqId::GLOBAL, SLICE, enq);
+            return;
+        }
+        if is(cx, p, "a") {
+            st(cx).n = tid;
+        }
+        cx.dsq_insert(p, DsqId::GLOBAL, SLICE, enq);
+    });
     let msg = error_of(two_blinkers(), 1, lab);
     let rest = msg.strip_prefix("scheduling for b[").expect(&msg);
     let (_, rest) = rest.split_once("] but trying to direct-dispatch a[").expect(&msg);
@@ -330,7 +326,8 @@ fn queues_have_to_be_new_and_not_builtin() {
 
 #[test]
 fn a_cpu_that_does_not_exist() {
-    let lab = Lab::new().on_select_cpu(|cx, p, prev, _| if is(cx, p, "a") { CpuId(9) } else { prev });
+    let lab =
+        Lab::new().on_select_cpu(|cx, p, prev, _| if is(cx, p, "a") { CpuId(9) } else { prev });
     assert_eq!(error_of(blinker("a"), 2, lab), "invalid CPU 9 from ops.select_cpu()");
     let lab = Lab::new().watch(OpSet::SELECT_CPU).on_enqueue(|cx, p, enq| {
         let to = if is(cx, p, "a") { DsqId::local_on(9) } else { DsqId::GLOBAL };
@@ -352,10 +349,7 @@ fn a_cpu_that_the_task_may_not_use() {
     let pinned = prog.forever("pinned", vec![run(1), sleep(1)]);
     prog.start(pinned).affinity = Some(mask(&[0]));
     let msg = error_of(prog, 2, lab);
-    assert!(
-        msg.starts_with("SCX_DSQ_LOCAL[_ON] target CPU 1 not allowed for pinned["),
-        "{msg}"
-    );
+    assert!(msg.starts_with("SCX_DSQ_LOCAL[_ON] target CPU 1 not allowed for pinned["), "{msg}");
 }
 
 #[test]
@@ -433,6 +427,9 @@ fn a_zero_slice_is_warned_of_once_and_refilled() {
     let log = engine.log();
     let warned: Vec<_> = log.iter().filter(|line| line.contains("zero slice")).collect();
     assert_eq!(warned.len(), 1, "{log:?}");
-    assert!(warned[0].starts_with("sched_ext: ") && warned[0].ends_with("] has zero slice in do_pick_task_scx()"));
+    assert!(
+        warned[0].starts_with("sched_ext: ")
+            && warned[0].ends_with("] has zero slice in do_pick_task_scx()")
+    );
     assert!(engine.event_counters(id).refill_slice_dfl > 10);
 }

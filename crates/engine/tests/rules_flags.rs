@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use scxlab_engine::program::{Instr, Policy, Who};
 use scxlab_engine::{
-    AttachError, CpuId, Cx, DsqId, EnqFlags, Engine, Errno, ExitKind, OpSet, OpsFlags, SchedClass,
+    AttachError, CpuId, Cx, DsqId, Engine, EnqFlags, Errno, ExitKind, OpSet, OpsFlags, SchedClass,
     Task,
 };
 
@@ -109,9 +109,7 @@ fn exiting_tasks_skip_the_scheduler_unless_it_wants_them() {
 
 #[test]
 fn pinned_tasks_skip_the_scheduler_unless_it_wants_them() {
-    for (flag, wants) in
-        [(OpsFlags::empty(), false), (OpsFlags::ENQ_MIGRATION_DISABLED, true)]
-    {
+    for (flag, wants) in [(OpsFlags::empty(), false), (OpsFlags::ENQ_MIGRATION_DISABLED, true)] {
         let mut prog = hog();
         let pinned = prog.forever(
             "pinned",
@@ -133,11 +131,7 @@ fn a_migration_disabled_task_can_not_be_moved() {
         .watch(OpSet::SELECT_CPU)
         .on_enqueue(|cx, p, enq| {
             let pinned = cx.get(p).migration_disabled > 0;
-            let to = if pinned {
-                DsqId::local_on(1 - cx.task_cpu(p).0)
-            } else {
-                DsqId::GLOBAL
-            };
+            let to = if pinned { DsqId::local_on(1 - cx.task_cpu(p).0) } else { DsqId::GLOBAL };
             cx.dsq_insert(p, to, SLICE, enq);
         });
     let mut prog = Prog::new();
@@ -145,10 +139,7 @@ fn a_migration_disabled_task_can_not_be_moved() {
     prog.start(pinned);
     let (mut engine, id) = attached(quiet(2, prog), lab);
     let msg = ejected(&mut engine, id, 100).msg;
-    assert!(
-        msg.starts_with("SCX_DSQ_LOCAL[_ON] cannot move migration disabled pinned["),
-        "{msg}"
-    );
+    assert!(msg.starts_with("SCX_DSQ_LOCAL[_ON] cannot move migration disabled pinned["), "{msg}");
     assert!(msg.ends_with("] from CPU 0 to 1") || msg.ends_with("] from CPU 1 to 0"), "{msg}");
 }
 
@@ -273,9 +264,12 @@ fn update_idle_tells_of_each_change_in_turn() {
 
 #[test]
 fn an_init_task_that_refuses_a_fork_fails_it_and_burns_its_tid() {
-    let lab = local().on_init_task(|cx, p, args| {
-        if args.fork && is(cx, p, "child") { Err(Errno(12)) } else { Ok(()) }
-    });
+    let lab =
+        local().on_init_task(
+            |cx, p, args| {
+                if args.fork && is(cx, p, "child") { Err(Errno(12)) } else { Ok(()) }
+            },
+        );
     let mut prog = Prog::new();
     let child = prog.routine("child", vec![run(1)]);
     let parent = prog.forever("parent", vec![child.process(), sleep(1)]);
@@ -294,7 +288,8 @@ fn an_init_task_that_refuses_a_fork_fails_it_and_burns_its_tid() {
 
 #[test]
 fn an_init_task_that_refuses_while_attaching_fails_the_attach() {
-    let lab = local().on_init_task(|cx, p, _| if is(cx, p, "hog") { Err(Errno(12)) } else { Ok(()) });
+    let lab =
+        local().on_init_task(|cx, p, _| if is(cx, p, "hog") { Err(Errno(12)) } else { Ok(()) });
     let mut engine = Engine::new(quiet(1, worker())).expect("fine");
     go(&mut engine, 10);
     let id = engine.attach(Arc::new(lab.watch(OpSet::EXIT_TASK))).expect("begins");
@@ -313,7 +308,8 @@ fn an_init_task_that_refuses_while_attaching_fails_the_attach() {
 
 #[test]
 fn an_invalid_errno_is_the_schedulers_error() {
-    let lab = local().on_init_task(|cx, p, _| if is(cx, p, "hog") { Err(Errno(5000)) } else { Ok(()) });
+    let lab =
+        local().on_init_task(|cx, p, _| if is(cx, p, "hog") { Err(Errno(5000)) } else { Ok(()) });
     let mut engine = Engine::new(quiet(1, hog())).expect("fine");
     go(&mut engine, 10);
     let id = engine.attach(Arc::new(lab)).expect("begins");

@@ -2,7 +2,8 @@
 
 use scxlab_engine::program::{Instr, Who};
 use scxlab_engine::{
-    CpuId, DsqId, Engine, EnqFlags, ExitKind, KickFlags, Nanos, OpSet, OpsFlags, Pid, SchedId, Stats,
+    CpuId, DsqId, Engine, EnqFlags, ExitKind, KickFlags, Nanos, OpSet, OpsFlags, Pid, SchedId,
+    Stats,
 };
 
 mod support;
@@ -265,9 +266,7 @@ fn a_task_that_dies_while_its_attach_runs_is_cancelled_and_not_in_the_table() {
     for _ in 0..4 {
         prog.start(forks);
     }
-    let lab = || {
-        Lab::fifo().watch(OpSet::INIT_TASK | OpSet::EXIT_TASK)
-    };
+    let lab = || Lab::fifo().watch(OpSet::INIT_TASK | OpSet::EXIT_TASK);
     let died = over_seeds(
         10,
         |stats| stats.died_while_enabling,

@@ -1,13 +1,13 @@
 //! `ext_sched_class`: the pick, and what goes on while a task runs.
 
 use super::dispatch::Verdict;
+use crate::CpuId;
 use crate::engine::{EnableState, Engine};
 use crate::flags::{DeqFlags, DsqId, EnqFlags, OpsFlags, WakeFlags, rqf};
 use crate::kfunc::Op;
 use crate::ops::OpSet;
 use crate::rq::DirectDispatch;
 use crate::task::{SchedClass, TaskIdx, sched_weight_to_cgroup};
-use crate::CpuId;
 
 /// What a pick of the class came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,12 +73,7 @@ impl Engine {
         verdict
     }
 
-    fn balance_with(
-        &mut self,
-        cpu: CpuId,
-        prev: TaskIdx,
-        root: super::sched::SchedIdx,
-    ) -> Verdict {
+    fn balance_with(&mut self, cpu: CpuId, prev: TaskIdx, root: super::sched::SchedIdx) -> Verdict {
         if self.p(prev).sched_class() == SchedClass::Ext {
             self.update_curr(cpu);
             let goes_on = self.p(prev).queued() && self.p(prev).scx.slice > 0;
@@ -154,12 +149,7 @@ impl Engine {
     }
 
     /// `select_task_rq_scx()`.
-    pub(crate) fn select_task_rq_scx(
-        &mut self,
-        p: TaskIdx,
-        prev: CpuId,
-        wake: WakeFlags,
-    ) -> CpuId {
+    pub(crate) fn select_task_rq_scx(&mut self, p: TaskIdx, prev: CpuId, wake: WakeFlags) -> CpuId {
         let Some(sched) = self.task_sched(p) else { return prev };
         let bypassing = self.bypassing(sched, prev);
         if self.sch(sched).has(OpSet::SELECT_CPU) && !bypassing {

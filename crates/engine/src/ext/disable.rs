@@ -8,7 +8,7 @@ use crate::kfunc::Op;
 use crate::ops::OpSet;
 use crate::task::{SchedClass, TaskState};
 use crate::trace::What;
-use crate::{ExitInfo, ExitKind, Nanos, SchedId};
+use crate::{CpuId, ExitInfo, ExitKind, Nanos, SchedId};
 
 impl Engine {
     /// Begins to detach a scheduler as user space does. What follows takes time; see
@@ -71,12 +71,15 @@ impl Engine {
                 msg: sch.exit_info.msg.clone(),
             }
         });
-        self.after(Nanos(0), Event::DisableIrq { sched: sched.0 });
+        let cpu = self.this_cpu.0;
+        self.after(Nanos(0), Event::DisableIrq { sched: sched.0, cpu });
         true
     }
 
-    /// `scx_disable_irq_workfn()`: the dump, while everything is as it was.
-    pub(crate) fn disable_irq_work(&mut self, sched: SchedIdx) {
+    /// `scx_disable_irq_workfn()`, on the CPU that began the exit: the dump, while everything is as
+    /// it was.
+    pub(crate) fn disable_irq_work(&mut self, sched: SchedIdx, cpu: CpuId) {
+        self.this_cpu = cpu;
         if self.sch(sched).exit_kind.is_error() && !self.sch(sched).dump_disabled {
             let dump = self.scx_dump_state(sched);
             self.sch_mut(sched).exit_info.dump = dump;
@@ -169,7 +172,7 @@ impl Engine {
         let name = self.sch(sched).ops.name.clone();
         self.record(|_| What::Detached { name });
         for cpu in 0..self.nr_cpus() {
-            self.resched_curr(crate::CpuId(cpu as u32));
+            self.resched_curr(CpuId(cpu as u32));
         }
     }
 
@@ -185,10 +188,7 @@ impl Engine {
         let sch = self.sch(sched);
         let what = if sch.parent().is_some() { "sub-scheduler" } else { "scheduler" };
         let (name, info) = (sch.ops.name.clone(), sch.exit_info.clone());
-        self.printk(format!(
-            "sched_ext: BPF {what} \"{name}\" disabled ({})",
-            info.reason()
-        ));
+        self.printk(format!("sched_ext: BPF {what} \"{name}\" disabled ({})", info.reason()));
         if info.kind.is_error() && !info.msg.is_empty() {
             self.printk(format!("sched_ext: {name}: {}", info.msg));
         }

@@ -137,8 +137,7 @@ impl Engine {
 
     fn call_dispatch(&mut self, sched: SchedIdx, cpu: CpuId, prev: TaskIdx, nested: bool) {
         self.stats.dispatch_calls += 1;
-        let on_sched =
-            self.p(prev).sched_class() == SchedClass::Ext && self.on_sched(prev, sched);
+        let on_sched = self.p(prev).sched_class() == SchedClass::Ext && self.on_sched(prev, sched);
         let arg = on_sched.then_some(prev);
         let cid = self.topology.cid(cpu);
         if !nested {

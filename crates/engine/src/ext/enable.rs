@@ -11,7 +11,9 @@ use super::sched::{ExitPhase, Sched, SchedIdx, SchedPcpu};
 use crate::config::Sabotage;
 use crate::engine::{EnableState, Engine};
 use crate::events::Event;
-use crate::flags::{DsqId, OpsFlags, SCX_OPS_NAME_LEN, SCX_TASK_ITER_BATCH, SCX_WATCHDOG_MAX_TIMEOUT_MS, errno};
+use crate::flags::{
+    DsqId, OpsFlags, SCX_OPS_NAME_LEN, SCX_TASK_ITER_BATCH, SCX_WATCHDOG_MAX_TIMEOUT_MS, errno,
+};
 use crate::kfunc::Op;
 use crate::list::{List, TasksLink};
 use crate::ops::{Form, OpSet, Ops, Scheduler};
@@ -414,9 +416,7 @@ impl Engine {
 /// `bpf_scx_init_member()`, and what the engine refuses.
 fn check_ops(ops: &Ops) -> Result<(), AttachError> {
     let name_char = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-    if ops.name.is_empty()
-        || ops.name.len() >= SCX_OPS_NAME_LEN
-        || !ops.name.chars().all(name_char)
+    if ops.name.is_empty() || ops.name.len() >= SCX_OPS_NAME_LEN || !ops.name.chars().all(name_char)
     {
         let what = format!("`{}` is not a scheduler's name", ops.name);
         return Err(AttachError::errno(errno::EINVAL, what));

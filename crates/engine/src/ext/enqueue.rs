@@ -1,6 +1,7 @@
 //! From the core to the scheduler: `enqueue_task_scx()` and `dequeue_task_scx()`.
 
 use super::sched::{DsqIdx, SchedIdx};
+use crate::CpuId;
 use crate::engine::Engine;
 use crate::flags::{DeqFlags, DsqId, EnqFlags, OpsFlags, ent, opss, pf, rqf};
 use crate::kfunc::Op;
@@ -8,7 +9,6 @@ use crate::ops::OpSet;
 use crate::rq::DirectDispatch;
 use crate::task::{NIL, TaskIdx};
 use crate::trace::What;
-use crate::CpuId;
 
 impl Engine {
     /// `enqueue_task_scx()`.

@@ -91,8 +91,7 @@ impl Engine {
     fn any_and_distribute(&mut self, smt: bool, cpus: &Cpumask) -> Option<CpuId> {
         let idle = if smt { &self.idle.smt } else { &self.idle.cpu };
         let from = CpuId(self.idle.distribute + 1);
-        let cpu =
-            idle.next_and_from(cpus, from).or_else(|| idle.next_and_from(cpus, CpuId(0)))?;
+        let cpu = idle.next_and_from(cpus, from).or_else(|| idle.next_and_from(cpus, CpuId(0)))?;
         self.idle.distribute = cpu.0;
         Some(cpu)
     }

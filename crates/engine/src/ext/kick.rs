@@ -113,7 +113,7 @@ impl Engine {
         rq.scx.cpus_to_sync = behind.iter().map(|(other, _)| *other).collect();
         rq.scx.kick_syncs = behind;
         rq.scx.kick_sync_pending = true;
-        rq.burst_since = rq.burst_since + retry;
+        rq.burst_since += retry;
         rq.need_resched = true;
         rq.resched_queued = true;
         self.after(retry, Event::KickSync { cpu: cpu.0 });

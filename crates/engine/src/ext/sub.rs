@@ -138,8 +138,7 @@ impl Engine {
                 self.sub_enable_switch(sched);
                 return;
             };
-            let ready =
-                matches!(self.p(p).task_state(), TaskState::Ready | TaskState::Enabled);
+            let ready = matches!(self.p(p).task_state(), TaskState::Ready | TaskState::Enabled);
             if !self.in_cgroup_of(p, sched) || !ready {
                 continue;
             }
@@ -246,9 +245,8 @@ impl Engine {
     /// `scx_fail_parent()`: the parent does not take a task back, so it ends too.
     fn fail_parent(&mut self, sched: SchedIdx, parent: SchedIdx, failed: TaskIdx, err: i32) {
         let who = format!("{}[{}]", self.p(failed).comm(), self.p(failed).pid);
-        let msg = format!(
-            "ops.init_task() failed ({err}) for {who} while disabling a sub-scheduler"
-        );
+        let msg =
+            format!("ops.init_task() failed ({err}) for {who} while disabling a sub-scheduler");
         self.scx_error(parent, msg);
         self.scx_bypass(parent, true);
         let own = |p: &TaskIdx| self.task_sched(*p) == Some(sched);

@@ -2,12 +2,12 @@
 //! hooks in fork and exit.
 
 use super::sched::SchedIdx;
+use crate::CpuId;
 use crate::engine::{EnableState, Engine};
 use crate::flags::{ent, state};
 use crate::kfunc::Op;
 use crate::ops::{ExitTaskArgs, InitTaskArgs, OpSet};
 use crate::task::{NIL, SchedClass, TaskIdx, TaskState, sched_weight_to_cgroup};
-use crate::CpuId;
 
 impl Engine {
     /// `scx_set_task_state()`.

@@ -4,6 +4,7 @@
 use crate::engine::Engine;
 use crate::events::Event;
 use crate::flags::state;
+use crate::sim::Act;
 use crate::task::SchedClass;
 use crate::trace::What;
 use crate::{CpuId, ExitKind, Nanos};
@@ -38,7 +39,11 @@ impl Engine {
         if generation == self.watchdog_generation {
             self.watchdog_due = self.now;
             let worker = self.watchdog_worker;
-            self.try_to_wake_up(worker, state::TASK_INTERRUPTIBLE);
+            let woken = self.try_to_wake_up(worker, state::TASK_INTERRUPTIBLE);
+            if !woken && self.sim(worker).act == Act::WatchdogDone {
+                // Still busy with the last time: it looks again before it sleeps.
+                self.sim_mut(worker).act = Act::Watchdog;
+            }
         }
     }
 

@@ -20,8 +20,7 @@ impl Engine {
             // Another thread's exec or exit has begun, and a signal is on its way here.
             return;
         }
-        let others: Vec<_> =
-            self.proc(proc).threads.iter().copied().filter(|&t| t != p).collect();
+        let others: Vec<_> = self.proc(proc).threads.iter().copied().filter(|&t| t != p).collect();
         let is_leader = self.proc(proc).leader == p;
         let count = others.len() as i32 - i32::from(!is_leader);
         let proc = self.proc_mut(proc);

@@ -1,12 +1,12 @@
 //! `do_exit()` in its phases, `release_task()`, and waiting for children.
 
+use crate::Nanos;
 use crate::config::Sabotage;
 use crate::engine::Engine;
 use crate::flags::{pf, state};
 use crate::sim::{Act, ProcIdx, Wait};
 use crate::task::TaskIdx;
 use crate::trace::{PidLoss, What};
-use crate::Nanos;
 
 impl Engine {
     /// The beginning: `PF_EXITING`. With `group`, the other threads are to end too.

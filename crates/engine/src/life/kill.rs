@@ -1,12 +1,12 @@
 //! Fatal signals, and which tasks an instruction means.
 
+use crate::Nanos;
 use crate::engine::Engine;
 use crate::flags::{pf, state};
 use crate::program::Who;
 use crate::sim::{Act, Child, ProcIdx, Wait};
 use crate::task::{NIL, TaskIdx};
 use crate::trace::What;
-use crate::Nanos;
 
 /// From the arrival of a fatal signal to `do_exit()`.
 const DELIVERY: Nanos = Nanos(1_000);
@@ -38,7 +38,8 @@ impl Engine {
 
     /// Whether the program started the task, as opposed to boot.
     fn is_workload_task(&self, p: TaskIdx) -> bool {
-        !matches!(self.sim(p).act, Act::Idle | Act::Reap | Act::Watchdog)
+        let act = self.sim(p).act;
+        !matches!(act, Act::Idle | Act::Reap | Act::Watchdog | Act::WatchdogDone)
     }
 
     /// `kill(2)` with `SIGKILL`. `init` and kernel threads do not mind.

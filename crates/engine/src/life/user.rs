@@ -50,8 +50,11 @@ impl Engine {
             Act::Reap => self.init_reap(p),
             Act::Watchdog => {
                 self.watchdog_check();
+                self.begin(p, Act::WatchdogDone, Nanos(1_000));
+            }
+            Act::WatchdogDone => {
+                self.begin(p, Act::Watchdog, Nanos(14_000));
                 self.p_mut(p).__state = state::TASK_INTERRUPTIBLE;
-                self.sim_mut(p).burst_left = Nanos(15_000);
             }
             Act::Idle => self.p_mut(p).__state = state::TASK_INTERRUPTIBLE,
         }

@@ -132,5 +132,4 @@ impl Engine {
         }
         self.rearm_tick(cpu);
     }
-
 }

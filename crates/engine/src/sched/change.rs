@@ -1,12 +1,12 @@
 //! Changes of a task's properties: `sched_change_begin()` and `sched_change_end()`, and the
 //! system calls that use them.
 
+use crate::Cpumask;
 use crate::engine::Engine;
 use crate::flags::{DeqFlags, EnqFlags};
 use crate::program::Policy;
 use crate::task::{DEFAULT_PRIO, SchedClass, TaskIdx};
 use crate::trace::What;
-use crate::Cpumask;
 
 impl Engine {
     /// Takes `p` off its queues, changes it, and puts it back: `scoped_guard(sched_change, p)`.

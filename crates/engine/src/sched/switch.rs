@@ -1,12 +1,12 @@
 //! `__schedule()`: from one task to the next.
 
+use crate::CpuId;
 use crate::engine::Engine;
 use crate::ext::class::Picked;
 use crate::flags::{DeqFlags, EnqFlags, state};
 use crate::rq::ServerPhase;
 use crate::task::{SchedClass, TaskIdx};
 use crate::trace::What;
-use crate::CpuId;
 
 impl Engine {
     /// `resched_curr()`.
@@ -16,7 +16,8 @@ impl Engine {
         rq.need_resched = true;
         if !rq.resched_queued {
             rq.resched_queued = true;
-            let delay = if remote { self.rng.jitter(self.config.costs.ipi) } else { crate::Nanos(0) };
+            let delay =
+                if remote { self.rng.jitter(self.config.costs.ipi) } else { crate::Nanos(0) };
             self.after(delay, crate::events::Event::Resched { cpu: cpu.0 });
         }
     }

@@ -105,11 +105,7 @@ impl Chaos {
     }
 
     fn find<'r>(&self, cx: &mut Cx<'r>, (tid, pid): (u64, i32)) -> Option<Task<'r>> {
-        if self.by_tid {
-            cx.tid_to_task(tid)
-        } else {
-            cx.task_from_pid(scxlab_engine::Pid(pid))
-        }
+        if self.by_tid { cx.tid_to_task(tid) } else { cx.task_from_pid(scxlab_engine::Pid(pid)) }
     }
 }
 
