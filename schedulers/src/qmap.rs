@@ -462,12 +462,7 @@ impl Scheduler for Qmap {
         }
     }
 
-    fn init_task(
-        &self,
-        cx: &mut Cx<'_>,
-        p: Task<'_>,
-        _args: &InitTaskArgs,
-    ) -> Result<(), Errno> {
+    fn init_task(&self, cx: &mut Cx<'_>, p: Task<'_>, _args: &InitTaskArgs) -> Result<(), Errno> {
         let (tid, pid) = (cx.get(p).scx.tid, cx.get(p).pid());
         let cids = cx.task_cids(p);
         let state = st(cx);

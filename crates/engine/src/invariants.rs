@@ -99,12 +99,11 @@ impl Engine {
 
     /// While the table is live and enabling is past the tasks, it has exactly the live ones.
     fn check_tid_table(&self) -> Result<(), String> {
-        let filling = self.enable_work.as_ref().is_some_and(|work| {
-            matches!(
-                work.phase,
-                EnablePhase::NextTask | EnablePhase::InitTask | EnablePhase::TaskDone
-            )
-        });
+        // Full from the end of the first phase of an attach; never, if that fails.
+        let full = match &self.enable_work {
+            Some(work) => matches!(work.phase, EnablePhase::Switch | EnablePhase::SubInit),
+            None => self.root.is_some_and(|root| self.sch(root).attached),
+        };
         let Some(table) = self.tid_hash.as_ref() else { return Ok(()) };
         for (tid, &p) in table.iter() {
             if self.p(p).scx.tid != tid.get() {
@@ -114,7 +113,7 @@ impl Engine {
                 return Err(format!("dead {} is in the table", self.who(p)));
             }
         }
-        if filling || !self.tid_to_task_enabled {
+        if !full || !self.tid_to_task_enabled {
             return Ok(());
         }
         let live = self

@@ -143,9 +143,7 @@ fn mixed(cpus: u32) -> Vec<Task> {
                 Event::SetNice(Who::Myself, 10),
                 run(500, 2_000),
                 Event::SetNice(Who::Myself, -10),
-                Event::SetNice(Who::Named("hog".to_owned()), 5),
                 sleep(1_000, 20_000),
-                Event::SetNice(Who::Named("hog".to_owned()), 0),
             ],
         ),
         process(
@@ -154,11 +152,22 @@ fn mixed(cpus: u32) -> Vec<Task> {
             vec![
                 Event::SetAffinity(Who::Myself, half.clone()),
                 run(500, 3_000),
-                Event::SetAffinity(Who::Named("hog-low".to_owned()), half),
                 Event::SetAffinity(Who::Myself, all.clone()),
                 sleep(500, 5_000),
-                Event::SetAffinity(Who::Named("hog-low".to_owned()), all),
                 Event::Yield,
+            ],
+        ),
+        // One, whatever the machine's size: each of these changes many tasks.
+        process(
+            "warden",
+            1,
+            vec![
+                Event::SetNice(Who::Named("hog".to_owned()), 5),
+                Event::SetAffinity(Who::Named("hog-low".to_owned()), half),
+                sleep(1_000, 20_000),
+                Event::SetNice(Who::Named("hog".to_owned()), 0),
+                Event::SetAffinity(Who::Named("hog-low".to_owned()), all),
+                sleep(1_000, 20_000),
             ],
         ),
         process("launcher", some, vec![fork("shell"), Event::WaitChild, sleep(1_000, 10_000)]),

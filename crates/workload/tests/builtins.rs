@@ -85,8 +85,10 @@ fn the_exec_is_one_of_a_thread_that_is_not_the_leader() {
     assert!(!leader.iter().any(|instr| matches!(instr, Instr::Exec { .. })));
     let thread = code_at(&program, spawned(&program, leader, Spawn::Thread));
     let Some(Instr::Exec { entry, .. }) = thread.last() else { panic!("{thread:?}") };
-    let [Instr::Run(image)] = code_at(&program, *entry) else { panic!() };
-    assert!(image.min.0 >= 1_000_000 && image.max.0 <= 6_000_000);
+    // It sleeps once, so that it is enqueued under its new pid.
+    let image = code_at(&program, *entry);
+    let [Instr::Run(before), Instr::Sleep(_), Instr::Run(after)] = image else { panic!() };
+    assert!(before.min.0 + after.min.0 >= 1_000_000 && before.max.0 + after.max.0 <= 6_000_000);
 }
 
 #[test]
