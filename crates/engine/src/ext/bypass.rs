@@ -209,7 +209,7 @@ impl Engine {
             let to = self.sch(sched).pcpu[donee.index()].bypass_dsq;
             self.task_unlink_from_dsq(p, dsq);
             self.p_mut(p).scx.dsq = NIL;
-            self.dispatch_enqueue(sched, donee, to, p, EnqFlags::empty());
+            self.dispatch_enqueue(sched, to, p, EnqFlags::empty());
             resched.set(donee);
             if self.dsq(to).nr >= donee_target {
                 donees.clear(donee);

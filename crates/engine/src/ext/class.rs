@@ -133,7 +133,7 @@ impl Engine {
         self.set_task_runnable(cpu, p);
         if self.p(p).scx.slice > 0 && !self.bypassing(sched, cpu) {
             // Preempted by a higher class: back to the head of the local queue.
-            self.dispatch_enqueue(sched, cpu, self.local_dsq(cpu), p, EnqFlags::HEAD);
+            self.dispatch_enqueue(sched, self.local_dsq(cpu), p, EnqFlags::HEAD);
             return;
         }
         let to_idle = next.is_some_and(|next| self.p(next).sched_class() < SchedClass::Ext);

@@ -3,7 +3,7 @@
 use super::sched::{ExitPhase, SchedIdx};
 use crate::engine::{EnableState, Engine};
 use crate::events::Event;
-use crate::flags::{OpsFlags, SCX_EXIT_MSG_LEN};
+use crate::flags::SCX_EXIT_MSG_LEN;
 use crate::kfunc::Op;
 use crate::ops::OpSet;
 use crate::task::{SchedClass, TaskState};
@@ -158,7 +158,6 @@ impl Engine {
         self.sch_mut(sched).has_op = OpSet::empty();
         self.idle_disable();
         // synchronize_rcu(), then rhashtable_free_and_destroy()
-        let _ = self.sch(sched).flag(OpsFlags::TID_TO_TASK);
         self.tid_hash_destroy();
 
         self.log_disable(sched);

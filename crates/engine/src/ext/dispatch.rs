@@ -47,12 +47,11 @@ impl Engine {
         }
         self.p_mut(p).scx.ops_state = opss::DISPATCHING;
         self.note_fate(p, Fate::Done);
-        let task_cpu = self.task_cpu(p);
-        let dsq = self.find_dsq_for_dispatch(sched, cpu, ent.dsq, task_cpu);
+        let dsq = self.find_dsq_for_dispatch(sched, cpu, ent.dsq);
         if self.is_local(dsq) {
             self.dispatch_to_local_dsq(sched, cpu, dsq, p, ent.enq);
         } else {
-            self.dispatch_enqueue(sched, cpu, dsq, p, ent.enq | EnqFlags::CLEAR_OPSS);
+            self.dispatch_enqueue(sched, dsq, p, ent.enq | EnqFlags::CLEAR_OPSS);
         }
     }
 

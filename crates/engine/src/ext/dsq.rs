@@ -47,7 +47,6 @@ impl Engine {
         sched: SchedIdx,
         cpu: CpuId,
         id: DsqId,
-        _task_cpu: CpuId,
     ) -> DsqIdx {
         if id == DsqId::LOCAL {
             return self.local_dsq(cpu);
@@ -85,11 +84,10 @@ impl Engine {
         cpu
     }
 
-    /// `dispatch_enqueue()`: puts `p` into `dsq`. `cpu` is that of the lock that is held.
+    /// `dispatch_enqueue()`: puts `p` into `dsq`.
     pub(crate) fn dispatch_enqueue(
         &mut self,
         sched: SchedIdx,
-        cpu: CpuId,
         dsq: DsqIdx,
         p: TaskIdx,
         mut enq: EnqFlags,
@@ -127,7 +125,6 @@ impl Engine {
         } else {
             self.p_mut(p).scx.flags |= ent::IN_CUSTODY;
         }
-        let _ = cpu;
         if enq.contains(EnqFlags::CLEAR_OPSS) {
             self.p_mut(p).scx.ops_state = opss::NONE;
         }

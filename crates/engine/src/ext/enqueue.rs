@@ -56,13 +56,13 @@ impl Engine {
         self.stats.enqueues += 1;
         if sticky == cpu.0 as i32 {
             // Moved within the core, or restored: no refill.
-            self.dispatch_enqueue(sched, cpu, self.local_dsq(cpu), p, enq);
+            self.dispatch_enqueue(sched, self.local_dsq(cpu), p, enq);
             return;
         }
         if self.bypassing(sched, cpu) {
             self.sch_mut(sched).events.bypass_dispatch += 1;
             let dsq = self.bypass_enq_target_dsq(sched, self.task_cpu(p));
-            self.enqueue_refilled(sched, cpu, dsq, p, enq);
+            self.enqueue_refilled(sched, dsq, p, enq);
             return;
         }
         if self.p(p).scx.ddsp_dsq_id != DsqId::INVALID.0 {
@@ -72,17 +72,17 @@ impl Engine {
         let exiting = self.p(p).flags & pf::PF_EXITING != 0;
         if exiting && !self.sch(sched).flag(OpsFlags::ENQ_EXITING) {
             self.sch_mut(sched).events.enq_skip_exiting += 1;
-            self.enqueue_refilled(sched, cpu, self.local_dsq(cpu), p, enq);
+            self.enqueue_refilled(sched, self.local_dsq(cpu), p, enq);
             return;
         }
         let pinned = self.p(p).migration_disabled > 0;
         if pinned && !self.sch(sched).flag(OpsFlags::ENQ_MIGRATION_DISABLED) {
             self.sch_mut(sched).events.enq_skip_migration_disabled += 1;
-            self.enqueue_refilled(sched, cpu, self.local_dsq(cpu), p, enq);
+            self.enqueue_refilled(sched, self.local_dsq(cpu), p, enq);
             return;
         }
         if !self.sch(sched).has(OpSet::ENQUEUE) {
-            self.enqueue_refilled(sched, cpu, self.sch(sched).global_dsq, p, enq);
+            self.enqueue_refilled(sched, self.sch(sched).global_dsq, p, enq);
             return;
         }
         self.call_enqueue(sched, cpu, p, enq);
@@ -116,17 +116,10 @@ impl Engine {
     }
 
     /// The tail of `do_enqueue_task()` for tasks that skip `ops.enqueue`.
-    fn enqueue_refilled(
-        &mut self,
-        sched: SchedIdx,
-        cpu: CpuId,
-        dsq: DsqIdx,
-        p: TaskIdx,
-        enq: EnqFlags,
-    ) {
+    fn enqueue_refilled(&mut self, sched: SchedIdx, dsq: DsqIdx, p: TaskIdx, enq: EnqFlags) {
         self.refill_task_slice_dfl(sched, p);
         self.clear_direct_dispatch(p);
-        self.dispatch_enqueue(sched, cpu, dsq, p, enq);
+        self.dispatch_enqueue(sched, dsq, p, enq);
     }
 
     /// `refill_task_slice_dfl()`.
@@ -144,7 +137,7 @@ impl Engine {
     /// `direct_dispatch()`: an insert by `ops.select_cpu` or `ops.enqueue`.
     fn direct_dispatch(&mut self, sched: SchedIdx, cpu: CpuId, p: TaskIdx, enq: EnqFlags) {
         let id = DsqId(self.p(p).scx.ddsp_dsq_id);
-        let dsq = self.find_dsq_for_dispatch(sched, cpu, id, self.task_cpu(p));
+        let dsq = self.find_dsq_for_dispatch(sched, cpu, id);
         self.p_mut(p).scx.ddsp_enq_flags |= enq.bits();
         if self.is_local(dsq) && dsq != self.local_dsq(cpu) {
             // Another CPU's lock is needed, which can't be had here.
@@ -157,7 +150,7 @@ impl Engine {
         }
         let enq = EnqFlags::from_bits_retain(self.p(p).scx.ddsp_enq_flags);
         self.clear_direct_dispatch(p);
-        self.dispatch_enqueue(sched, cpu, dsq, p, enq | EnqFlags::CLEAR_OPSS);
+        self.dispatch_enqueue(sched, dsq, p, enq | EnqFlags::CLEAR_OPSS);
     }
 
     /// `set_task_runnable()`.

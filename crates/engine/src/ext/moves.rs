@@ -153,7 +153,7 @@ impl Engine {
         let src = self.task_cpu(p);
         let dst = CpuId(dst_dsq.0);
         if cpu == src && cpu == dst {
-            self.dispatch_enqueue(sched, cpu, dst_dsq, p, enq | EnqFlags::CLEAR_OPSS);
+            self.dispatch_enqueue(sched, dst_dsq, p, enq | EnqFlags::CLEAR_OPSS);
             return;
         }
         // Locks are needed that a dequeue may hold while it waits for DISPATCHING. So let that go
@@ -171,12 +171,12 @@ impl Engine {
         let mut fallback = false;
         if src == dst {
             self.p_mut(p).scx.holding_cpu = -1;
-            self.dispatch_enqueue(sched, dst, dst_dsq, p, enq);
+            self.dispatch_enqueue(sched, dst_dsq, p, enq);
         } else if !self.task_can_run_on_remote_rq(sched, p, dst, Enforce::Yes) {
             self.p_mut(p).scx.holding_cpu = -1;
             fallback = true;
             let global = self.sch(sched).global_dsq;
-            self.dispatch_enqueue(sched, src, global, p, enq | EnqFlags::GDSQ_FALLBACK);
+            self.dispatch_enqueue(sched, global, p, enq | EnqFlags::GDSQ_FALLBACK);
         } else {
             self.move_remote_task_to_local_dsq(p, enq, src, dst);
         }
@@ -220,13 +220,13 @@ impl Engine {
             let enq = EnqFlags::from_bits_retain(self.p(p).scx.ddsp_enq_flags);
             self.clear_direct_dispatch(p);
             let Some(sched) = self.task_sched(p) else { continue };
-            let dsq = self.find_dsq_for_dispatch(sched, cpu, id, self.task_cpu(p));
+            let dsq = self.find_dsq_for_dispatch(sched, cpu, id);
             debug_assert!(self.p(p).scx.dsq == NIL);
             if self.is_local(dsq) {
                 self.dispatch_to_local_dsq(sched, cpu, dsq, p, enq);
             } else {
                 // find_dsq_for_dispatch() found an error and gave the global queue.
-                self.dispatch_enqueue(sched, cpu, dsq, p, enq);
+                self.dispatch_enqueue(sched, dsq, p, enq);
             }
         }
     }
