@@ -66,10 +66,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "engine|vm:KERNEL|host", default_value = "engine")]
     pub on: Place,
     /// How long, in virtual time [default: the workload file's own, or 10s]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
     pub duration: Option<Nanos>,
     /// The source of all chance
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
     /// Set an option of the scheduler; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
@@ -120,14 +120,14 @@ pub struct MachineArgs {
                         runs end as they should, 1 if not.")]
 pub struct DemoArgs {
     /// The source of all chance
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
     /// CPUs: 2 to 1024. On one, qmap dispatches every task directly and loses none
     #[arg(long, value_name = "N", default_value_t = 4)]
     #[arg(value_parser = clap::value_parser!(u64).range(2..=1024))]
     pub cpus: u64,
-    /// How long each may run, in virtual time
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
+    /// How long each may run, in virtual time; at least 10s
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_demo)]
     pub duration: Nanos,
 }
 
@@ -143,7 +143,7 @@ pub struct ClaimsArgs {
     #[arg(long, value_name = "FILE|-")]
     pub json: Option<PathBuf>,
     /// The source of all chance
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
 }
 

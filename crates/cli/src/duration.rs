@@ -35,6 +35,18 @@ pub fn parse(text: &str) -> Result<Nanos, String> {
     }
 }
 
+/// As [`parse`], for a demo: the watchdog takes up to one and a half timeouts of 5 s after the loss.
+///
+/// # Errors
+/// Those of [`parse`], and less than 10 s.
+pub fn parse_demo(text: &str) -> Result<Nanos, String> {
+    let time = parse(text)?;
+    if time < Nanos::from_secs(10) {
+        return Err("the watchdog takes up to 7.5 s after the loss; give at least 10s".to_owned());
+    }
+    Ok(time)
+}
+
 /// `number * per`, where `number` is decimal; too much is `u64::MAX`.
 fn scaled(number: &str, per: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

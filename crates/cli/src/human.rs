@@ -133,6 +133,7 @@ fn counts(report: &Report, width: usize) -> String {
         ("exited", tasks.exited),
         ("execs", tasks.execs),
         ("by a non-leader", tasks.nonleader_execs),
+        ("forks failed", tasks.forks_failed),
         ("lost", tasks.lost),
     ];
     let tids = [

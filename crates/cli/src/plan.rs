@@ -144,13 +144,21 @@ fn read(path: &Path) -> Result<String, String> {
 
 fn run_time(asked: Option<Nanos>, workload: &Workload) -> Result<Nanos, Failure> {
     let own = match (asked, workload.duration) {
+        (Some(asked), _) if asked <= scxlab_workload::BEGIN => {
+            return Err(Failure::wrong(format_args!(
+                "--duration {}: the workload begins at {}, once the scheduler has all tasks; give \
+                 more than that",
+                duration::exact(asked),
+                duration::exact(scxlab_workload::BEGIN)
+            )));
+        }
         (Some(asked), _) => return Ok(asked),
         (None, None) => return Ok(DEFAULT_DURATION),
         (None, Some(own)) => own,
     };
-    if own == Nanos::ZERO || own > duration::LONGEST {
+    if own <= scxlab_workload::BEGIN || own > duration::LONGEST {
         return Err(Failure::wrong(format_args!(
-            "{}: global.duration is {}; give --duration, more than 0 and at most 24h",
+            "{}: global.duration is {}; give --duration, more than 100ms and at most 24h",
             workload.name,
             duration::short(own)
         )));

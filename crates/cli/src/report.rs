@@ -76,6 +76,8 @@ pub struct TasksPart {
     pub nonleader_execs: u64,
     /// Runnable for at least the timeout without running.
     pub lost: u64,
+    /// Each burnt its tid.
+    pub forks_failed: u64,
 }
 
 /// Tids and their table.
@@ -153,6 +155,7 @@ impl Report {
                 execs: stats.execs,
                 nonleader_execs: stats.nonleader_execs,
                 lost: lost.len() as u64,
+                forks_failed: stats.forks_failed,
             },
             tid: TidPart {
                 issued: stats.tids_issued,

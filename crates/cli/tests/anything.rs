@@ -36,7 +36,7 @@ fn run_file(path: &Path) -> Option<Status> {
         "--cpus",
         "2",
         "--duration",
-        "2ms",
+        "102ms",
         "--json",
         "-",
         "--workload",
@@ -137,7 +137,7 @@ proptest! {
         key in prop_oneof![Just("key".to_owned()), Just("slice_us".to_owned()), "\\PC{0,8}"],
         value in prop_oneof![Just("pid".to_owned()), "[0-9]{1,22}", "\\PC{0,8}"],
         cpus in prop_oneof![(1u64..9).prop_map(|n| n.to_string()), "-?[0-9]{1,22}", "\\PC{0,4}"],
-        duration in prop_oneof![Just("1ms".to_owned()), "[0-9.]{0,4}[nu]s", "\\PC{0,4}"],
+        duration in prop_oneof![Just("101ms".to_owned()), "[0-9.]{0,4}[nu]s", "\\PC{0,4}"],
         seed in prop_oneof![any::<u64>().prop_map(|n| n.to_string()), "\\PC{0,6}"],
         workload in prop_oneof![
             prop::sample::select(vec!["mixed", "hogs", "exit-storm"]).prop_map(str::to_owned),
@@ -147,7 +147,7 @@ proptest! {
         pid_max in prop_oneof![301i64..400, any::<i64>()],
         picked in prop::collection::vec(any::<bool>(), 6),
     ) {
-        let mut args = strings(&["run", "--json=-", "--duration=1ms"]);
+        let mut args = strings(&["run", "--json=-", "--duration=101ms"]);
         let options = [
             format!("--set={key}={value}"),
             format!("--cpus={cpus}"),

@@ -109,6 +109,6 @@ fn a_stall() {
 
 #[test]
 fn the_longest_names_and_largest_machines() {
-    let events = trace(&["simple", "--cpus", "64", "--duration", "5ms"], 0);
+    let events = trace(&["simple", "--cpus", "64", "--duration", "150ms"], 0);
     check(&events);
 }

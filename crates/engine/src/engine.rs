@@ -196,7 +196,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// The time: all that is due before it has happened.
+    /// The time. After a run it can be past the time asked for, by as much as a seam is long.
     pub fn now(&self) -> Nanos {
         self.now
     }

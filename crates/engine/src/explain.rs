@@ -58,6 +58,7 @@ impl Engine {
                     }
                 }
             }
+            // The search is linear, and a scheduler may miss all the time: the first ones count.
             Key::Tid(tid) if found.is_none() && tid != 0 && self.stats.tid_misses < 1024 => {
                 let waits = |p: &TaskIdx| self.p(*p).scx.tid == tid && self.p(*p).in_custody();
                 let lost = self.scx_tasks.iter(&self.tasks).find(waits);
@@ -150,7 +151,9 @@ impl Engine {
     fn explain(&self, p: TaskIdx) -> String {
         let evidence = &self.sim(p).evidence;
         let mut s = format!("tid {} ", self.p(p).scx.tid);
-        let Some(enqueued) = evidence.enqueued else {
+        // An older time in custody has nothing to do with this wait.
+        let since = self.sim(p).runnable_since;
+        let Some(enqueued) = evidence.enqueued.filter(|enqueued| enqueued.at >= since) else {
             let _ = write!(s, "became runnable at {} s. ", self.sim(p).runnable_since);
             self.explain_place(&mut s, p);
             return s;
@@ -191,9 +194,9 @@ impl Engine {
             Some(lost) => explain_loss(s, evidence, lost, at),
             None => s.push('.'),
         }
-        let more = evidence.missed.len() - 1;
-        if more == 0 {
-            s.push_str(" No callback has named the task since.");
+        match evidence.inserted {
+            Some(inserted) if inserted.at > at => explain_insert(s, &inserted),
+            _ => s.push_str(" No callback has inserted the task since."),
         }
     }
 
@@ -217,18 +220,23 @@ impl Engine {
             return;
         }
         match self.sim(p).evidence.inserted {
-            Some(Inserted { at, cpu, dsq, fate }) => {
-                let what = match fate {
-                    Fate::Stale => "was voided: the task had been queued anew since",
-                    Fate::NotQueued => "was dropped: the task was not queued",
-                    Fate::NotOwned => "was dropped: the task belongs to another scheduler",
-                    Fate::Buffered | Fate::Done => "was carried out",
-                };
-                let _ = write!(s, "An insert into {dsq:#x} by CPU {cpu} at {at} s {what}.");
-            }
-            None => s.push_str("The scheduler has it, and no callback has named it since."),
+            Some(inserted) => explain_insert(s, &inserted),
+            None => s.push_str("The scheduler has it, and no callback has inserted it since."),
         }
     }
+}
+
+/// What became of an insert.
+fn explain_insert(s: &mut String, inserted: &Inserted) {
+    let Inserted { at, cpu, dsq, fate } = *inserted;
+    let what = match fate {
+        Fate::Stale => "was voided: the task had been queued anew since",
+        Fate::NotQueued => "was dropped: the task was not queued",
+        Fate::NotOwned => "was dropped: the task belongs to another scheduler",
+        Fate::Buffered => "was not carried out: it was cancelled, or the callback has not ended",
+        Fate::Done => "was carried out",
+    };
+    let _ = write!(s, " An insert into {dsq:#x} by CPU {cpu} at {at} s {what}.");
 }
 
 /// How a pid was lost, and what that means for whoever kept it.

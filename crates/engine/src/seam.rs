@@ -38,6 +38,9 @@ impl Engine {
             }
             self.now = self.now.max(at);
             self.handle(event);
+            if self.config.check {
+                self.assert_invariants(event);
+            }
         }
         for (at, event) in put_off {
             self.events.push(at, event);
@@ -70,6 +73,9 @@ impl Engine {
             }
             self.now = self.now.max(at);
             self.handle(event);
+            if self.config.check {
+                self.assert_invariants(event);
+            }
         }
         for (at, event) in put_off {
             self.events.push(at, event);

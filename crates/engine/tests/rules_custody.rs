@@ -192,7 +192,7 @@ fn the_watchdog_ejects_between_1_and_1_5_timeouts() {
         assert_eq!((lost.len(), lost[0].comm.as_str()), (1, "kept"));
         assert_eq!(
             lost[0].explanation.split_once(". ").map(|(_, end)| end),
-            Some("The scheduler has it, and no callback has named it since.")
+            Some("The scheduler has it, and no callback has inserted it since.")
         );
     }
 }

@@ -476,9 +476,9 @@ impl<'w> Compiler<'w> {
     }
 }
 
-/// When the workload begins. A scheduler that is attached at 0 has all tasks by then, as one has
+/// When a workload begins. A scheduler that is attached at 0 has all tasks by then, as one has
 /// whose user starts the workload under it.
-const BEGIN: Nanos = Nanos::from_millis(100);
+pub const BEGIN: Nanos = Nanos::from_millis(100);
 
 fn start(entry: Pc, name: Index) -> Start {
     Start {

@@ -23,7 +23,7 @@ mod workload;
 
 pub use builtin::BUILTINS;
 pub use compile::{
-    IO_RUN_BYTES_PER_NANO, IO_SLEEP_NANOS_PER_BYTE, MAX_INSTRUCTIONS, MEM_NANOS_PER_BYTE,
+    BEGIN, IO_RUN_BYTES_PER_NANO, IO_SLEEP_NANOS_PER_BYTE, MAX_INSTRUCTIONS, MEM_NANOS_PER_BYTE,
 };
 pub use error::{CompileError, ParseError, Place, UnknownWorkload};
 pub use json::{MAX_DEPTH, MAX_TEXT, MAX_VALUES};

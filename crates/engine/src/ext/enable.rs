@@ -140,7 +140,15 @@ impl Engine {
                 dsp_nr_tasks: 0,
             })
             .collect();
+        // msecs_to_jiffies() rounds up.
+        let ms = match self.sch(sched).ops.timeout_ms {
+            0 => SCX_WATCHDOG_MAX_TIMEOUT_MS,
+            ms => ms,
+        };
+        let jiffies = (u64::from(ms) * u64::from(self.config.hz)).div_ceil(1000);
+        let watchdog_timeout = Nanos(jiffies * self.jiffy().0);
         let sch = self.sch_mut(sched);
+        sch.watchdog_timeout = watchdog_timeout;
         sch.global_dsq = global;
         sch.pcpu = pcpu;
         sched

@@ -123,9 +123,6 @@ impl Engine {
         prev: CpuId,
         wake: WakeFlags,
     ) -> Option<CpuId> {
-        if !self.idle.enabled && self.scx_enabled {
-            return None;
-        }
         let cpus = self.p(p).cpus_ptr();
         let prev_allowed = cpus.test(prev);
         // scx_selcpu_topo_llc: only with several caches.

@@ -132,10 +132,6 @@ impl Sched {
     pub fn new(imp: Arc<dyn Scheduler>, ops: Ops, ancestors: Vec<SchedIdx>, cgroup: u32) -> Self {
         let state = imp.new_state();
         let batch = ops.dispatch_max_batch;
-        let timeout = match ops.timeout_ms {
-            0 => u64::from(crate::flags::SCX_WATCHDOG_MAX_TIMEOUT_MS),
-            ms => u64::from(ms),
-        };
         Self {
             imp,
             state,
@@ -158,7 +154,7 @@ impl Sched {
             cgroup,
             sub_attached: false,
             linked: false,
-            watchdog_timeout: Nanos::from_millis(timeout),
+            watchdog_timeout: Nanos::NEVER,
             exit_phase: ExitPhase::None,
             exit_kind: ExitKind::None,
             exit_info: ExitInfo::default(),

@@ -16,7 +16,11 @@ impl Engine {
         self.watchdog_timestamp = self.now;
         self.watchdog_generation = self.watchdog_generation.wrapping_add(1);
         self.watchdog_interval = match shortest {
-            Some(timeout) => Nanos(timeout.0 / 2).max(self.jiffy()),
+            // In whole jiffies.
+            Some(timeout) => {
+                let jiffy = self.jiffy();
+                Nanos((timeout.0 / jiffy.0 / 2).max(1) * jiffy.0)
+            }
             None => Nanos::NEVER,
         };
         self.queue_watchdog();
