@@ -28,26 +28,8 @@ impl Engine {
             return;
         }
         let until = self.seam_end();
-        self.frames.push(cpu);
-        self.stats.seams += 1;
-        let mut put_off = Vec::new();
-        while let Some((at, event)) = self.events.pop_until(until) {
-            if self.must_wait(event) {
-                put_off.push((at, event));
-                continue;
-            }
-            self.now = self.now.max(at);
-            self.handle(event);
-            if self.config.check {
-                self.assert_invariants(event);
-            }
-        }
-        for (at, event) in put_off {
-            self.events.push(at, event);
-        }
-        self.frames.pop();
+        self.others_go_on(cpu, until, |engine, event| !engine.must_wait(event));
         self.now = self.now.max(until);
-        self.this_cpu = cpu;
     }
 
     /// The CPU holds its own runqueue lock here, and no other.
@@ -56,18 +38,35 @@ impl Engine {
             return;
         }
         let until = self.seam_end();
-        self.frames.push(cpu);
         self.locked.push(cpu);
-        self.stats.seams += 1;
         // What cannot be let through comes late, and keeps what its CPU would do next.
-        let mut put_off = Vec::new();
         let mut late = Cpumask::EMPTY;
-        while let Some((at, event)) = self.events.pop_until(until) {
+        self.others_go_on(cpu, until, |engine, event| {
             let on = event.cpu();
-            if on.is_some_and(|on| late.test(on)) || !self.is_confined(event) {
-                if let Some(on) = on {
-                    late.set(on);
-                }
+            if on.is_none_or(|on| !late.test(on)) && engine.is_confined(event) {
+                return true;
+            }
+            if let Some(on) = on {
+                late.set(on);
+            }
+            false
+        });
+        self.locked.pop();
+    }
+
+    /// Handles the events up to `until` that `admits` lets through, with `cpu` half-way through
+    /// something; the others are put off until it is done.
+    fn others_go_on(
+        &mut self,
+        cpu: CpuId,
+        until: Nanos,
+        mut admits: impl FnMut(&Self, Event) -> bool,
+    ) {
+        self.frames.push(cpu);
+        self.stats.seams += 1;
+        let mut put_off = Vec::new();
+        while let Some((at, event)) = self.events.pop_until(until) {
+            if !admits(self, event) {
                 put_off.push((at, event));
                 continue;
             }
@@ -80,7 +79,6 @@ impl Engine {
         for (at, event) in put_off {
             self.events.push(at, event);
         }
-        self.locked.pop();
         self.frames.pop();
         self.this_cpu = cpu;
     }
