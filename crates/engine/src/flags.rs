@@ -182,6 +182,14 @@ pub mod ent {
     pub const DSQ_ON_PRIQ: u32 = 1 << 0;
 }
 
+/// Values of `p->policy`.
+pub(crate) mod policy {
+    pub const SCHED_NORMAL: u32 = 0;
+    pub const SCHED_BATCH: u32 = 3;
+    pub const SCHED_IDLE: u32 = 5;
+    pub const SCHED_EXT: u32 = 7;
+}
+
 /// Bits of `p->flags`.
 pub mod pf {
     /// An idle thread.

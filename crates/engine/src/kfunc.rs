@@ -248,7 +248,7 @@ impl<'r> Cx<'r> {
     ) {
         let cpu = self.core.this_cpu;
         self.core.rq_mut(cpu).scx.direct_dispatch = DirectDispatch::Done;
-        let who = |p: TaskIdx| format!("{}[{}]", self.core.p(p).comm(), self.core.p(p).pid);
+        let who = |p: TaskIdx| self.core.p(p).who();
         let msg = match marked {
             DirectDispatch::For(q) if q == p => {
                 let scx = &mut self.core.p_mut(p).scx;

@@ -199,8 +199,6 @@ pub(crate) struct Sim {
     pub last_child: Option<Child>,
     /// Who created it, for a thread.
     pub creator: Option<TaskKey>,
-    /// A change of affinity that waits for the stopper.
-    pub migrate_to: Option<CpuId>,
     pub evidence: Evidence,
 }
 
@@ -225,7 +223,6 @@ impl Sim {
             last_child: None,
             creator: None,
             created: 0,
-            migrate_to: None,
             on_fair: false,
             in_tid_table: false,
             priq_key: None,

@@ -8,7 +8,7 @@ use std::fmt;
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use crate::flags::{DsqId, SCX_SLICE_DFL, ent, state};
+use crate::flags::{DsqId, SCX_SLICE_DFL, ent, policy, state};
 use crate::{CpuId, Cpumask, NR_CPUS};
 
 /// A process or thread id. 0 is the idle tasks'.
@@ -222,6 +222,11 @@ impl TaskStruct {
         std::str::from_utf8(&self.comm[..end]).unwrap_or("?")
     }
 
+    /// `comm[pid]`, as the kernel's messages name a task.
+    pub(crate) fn who(&self) -> String {
+        format!("{}[{}]", self.comm(), self.pid)
+    }
+
     /// As the kernel keeps a name: cut to 15 bytes, here at a character's boundary.
     pub(crate) fn set_comm(&mut self, name: &str) {
         let mut end = name.len().min(15);
@@ -297,7 +302,7 @@ impl TaskStruct {
     /// The load weight of the nice value (`sched_prio_to_weight[]`), or that of `SCHED_IDLE`.
     pub(crate) fn load_weight(&self) -> u64 {
         const WEIGHT_IDLEPRIO: u64 = 3;
-        if self.policy == 5 {
+        if self.policy == policy::SCHED_IDLE {
             return WEIGHT_IDLEPRIO;
         }
         SCHED_PRIO_TO_WEIGHT[(self.static_prio - 100).clamp(0, 39) as usize]

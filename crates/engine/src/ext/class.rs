@@ -59,8 +59,8 @@ impl Engine {
             return;
         }
         self.sch_mut(sched).warned_zero_slice = true;
-        let (comm, pid) = (self.p(p).comm().to_owned(), self.p(p).pid);
-        self.printk(format!("sched_ext: {comm}[{pid}] has zero slice in do_pick_task_scx()"));
+        let who = self.p(p).who();
+        self.printk(format!("sched_ext: {who} has zero slice in do_pick_task_scx()"));
     }
 
     /// `balance_one()`: the previous task if it has slice left, then the local queue, then what
@@ -258,11 +258,17 @@ impl Engine {
         }
         let weight = sched_weight_to_cgroup(self.p(p).load_weight());
         self.p_mut(p).scx.weight = weight;
-        self.call_set_weight(p, weight);
+        if let Some(sched) = self.task_sched(p) {
+            self.call_set_weight(sched, p, weight);
+        }
     }
 
-    pub(crate) fn call_set_weight(&mut self, p: TaskIdx, weight: u32) {
-        let Some(sched) = self.task_sched(p) else { return };
+    pub(crate) fn call_set_weight(
+        &mut self,
+        sched: super::sched::SchedIdx,
+        p: TaskIdx,
+        weight: u32,
+    ) {
         if self.sch(sched).has(OpSet::SET_WEIGHT) {
             self.call(sched, Op::SetWeight, |ops, cx| {
                 let p = cx.task(p);
@@ -273,13 +279,12 @@ impl Engine {
 
     /// `task_should_scx()`: which tasks belong in the ext class now.
     pub(crate) fn task_should_scx(&self, policy: u32) -> bool {
-        const SCHED_EXT: u32 = 7;
         if !self.scx_enabled {
             return false;
         }
         if self.switching_all {
             return true;
         }
-        self.enable_state != EnableState::Disabling && policy == SCHED_EXT
+        self.enable_state != EnableState::Disabling && policy == crate::flags::policy::SCHED_EXT
     }
 }

@@ -6,7 +6,7 @@ use crate::events::Event;
 use crate::flags::SCX_EXIT_MSG_LEN;
 use crate::kfunc::Op;
 use crate::ops::OpSet;
-use crate::task::{SchedClass, TaskState};
+use crate::task::SchedClass;
 use crate::trace::What;
 use crate::{CpuId, ExitInfo, ExitKind, Nanos, SchedId};
 
@@ -49,7 +49,6 @@ impl Engine {
         let now = self.now;
         let sch = self.sch_mut(sched);
         sch.exit_phase = ExitPhase::Claimed;
-        sch.exit_kind = kind;
         sch.aborting = true;
         let initialized = sch.exit_info.initialized;
         sch.exit_info =
@@ -80,7 +79,7 @@ impl Engine {
     /// it was.
     pub(crate) fn disable_irq_work(&mut self, sched: SchedIdx, cpu: CpuId) {
         self.this_cpu = cpu;
-        if self.sch(sched).exit_kind.is_error() && !self.sch(sched).dump_disabled {
+        if self.sch(sched).exit_info.kind.is_error() && !self.sch(sched).dump_disabled {
             let dump = self.scx_dump_state(sched);
             self.sch_mut(sched).exit_info.dump = dump;
         }
@@ -135,9 +134,7 @@ impl Engine {
         let mut next = self.scx_tasks.first();
         while let Some(p) = next {
             next = crate::list::List::<crate::list::TasksLink>::next(&self.tasks, p);
-            let skip = self.p(p).sched_class() == SchedClass::Idle
-                || self.p(p).task_state() == TaskState::Dead;
-            if skip {
+            if self.iter_skips(p) {
                 continue;
             }
             // Everything that is not idle goes to the fair class: task_should_scx() says no now.

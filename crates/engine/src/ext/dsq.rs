@@ -159,11 +159,16 @@ impl Engine {
             let msg = format!("DSQ ID {id:#018x} already had PRIQ-enqueued tasks");
             self.scx_error(sched, msg);
         }
-        let queue = &mut self.dsqs[dsq.0 as usize];
+        self.list_insert(dsq, p, enq);
+    }
+
+    /// First or last on the queue's list, as the flags say.
+    pub(crate) fn list_insert(&mut self, dsq: DsqIdx, p: TaskIdx, enq: EnqFlags) {
+        let list = &mut self.dsqs[dsq.0 as usize].list;
         if enq.intersects(EnqFlags::HEAD | EnqFlags::PREEMPT) {
-            queue.list.push_front(&mut self.tasks, p);
+            list.push_front(&mut self.tasks, p);
         } else {
-            queue.list.push_back(&mut self.tasks, p);
+            list.push_back(&mut self.tasks, p);
         }
     }
 

@@ -34,6 +34,12 @@ pub(crate) struct EnableWork {
     pub result: i32,
 }
 
+impl EnableWork {
+    pub fn new(sched: SchedIdx, phase: EnablePhase) -> Self {
+        Self { sched, phase, next: None, current: None, result: 0 }
+    }
+}
+
 /// Where an attach stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EnablePhase {
@@ -175,22 +181,10 @@ impl Engine {
         self.root = Some(sched);
         self.link_sched(sched);
         self.idle_enable(implements, flags);
-        self.enable_work = Some(EnableWork {
-            sched,
-            phase: EnablePhase::NextTask,
-            next: None,
-            current: None,
-            result: 0,
-        });
-        if implements.contains(OpSet::INIT) {
-            let result = self.call(sched, Op::Init, |ops, cx| ops.init(cx));
-            if let Err(err) = result {
-                let err = self.sanitize_err(sched, "init", err);
-                self.scx_error(sched, format!("ops.init() failed ({err})"));
-                self.enable_failed(sched, err);
-                return Ok(sched);
-            }
-            self.sch_mut(sched).exit_info.initialized = true;
+        self.enable_work = Some(EnableWork::new(sched, EnablePhase::NextTask));
+        if let Err(err) = self.call_init(sched) {
+            self.enable_failed(sched, err);
+            return Ok(sched);
         }
         if !self.validate_ops(sched) {
             self.enable_failed(sched, -errno::EINVAL);
@@ -213,6 +207,20 @@ impl Engine {
         }
         self.after(Nanos(1_000), Event::Enable);
         Ok(sched)
+    }
+
+    /// `ops.init`, if there is one: the error, negative, is the scheduler's.
+    pub(crate) fn call_init(&mut self, sched: SchedIdx) -> Result<(), i32> {
+        if !self.sch(sched).ops.implements.contains(OpSet::INIT) {
+            return Ok(());
+        }
+        if let Err(err) = self.call(sched, Op::Init, |ops, cx| ops.init(cx)) {
+            let err = self.sanitize_err(sched, "init", err);
+            self.scx_error(sched, format!("ops.init() failed ({err})"));
+            return Err(err);
+        }
+        self.sch_mut(sched).exit_info.initialized = true;
+        Ok(())
     }
 
     /// `validate_ops()`.
@@ -289,12 +297,16 @@ impl Engine {
             if let Some(work) = &mut self.enable_work {
                 work.next = next;
             }
-            let skip = self.p(p).sched_class() == SchedClass::Idle
-                || self.p(p).task_state() == TaskState::Dead;
-            if !skip {
+            if !self.iter_skips(p) {
                 return Some(p);
             }
         }
+    }
+
+    /// What `scx_task_iter_next_locked()` passes over: idle tasks and dead ones.
+    pub(crate) fn iter_skips(&self, p: TaskIdx) -> bool {
+        let task = self.p(p);
+        task.sched_class() == SchedClass::Idle || task.task_state() == TaskState::Dead
     }
 
     /// A task leaves the list of all tasks; an iteration that would go on with it skips it.
@@ -344,7 +356,7 @@ impl Engine {
             if !dead {
                 self.set_task_state(p, TaskState::None);
             }
-            let who = format!("{}[{}]", self.p(p).comm(), self.p(p).pid);
+            let who = self.p(p).who();
             let msg = format!("ops.init_task() failed ({}) for {who}", work.result);
             self.scx_error(sched, msg);
             self.put_task(p);

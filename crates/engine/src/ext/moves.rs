@@ -77,13 +77,8 @@ impl Engine {
     /// `move_local_task_to_local_dsq()`.
     fn move_local_task_to_local_dsq(&mut self, p: TaskIdx, enq: EnqFlags, cpu: CpuId) {
         let dsq = self.local_dsq(cpu);
-        let queue = &mut self.dsqs[dsq.0 as usize];
-        if enq.intersects(EnqFlags::HEAD | EnqFlags::PREEMPT) {
-            queue.list.push_front(&mut self.tasks, p);
-        } else {
-            queue.list.push_back(&mut self.tasks, p);
-        }
-        queue.nr += 1;
+        self.list_insert(dsq, p, enq);
+        self.dsq_mut(dsq).nr += 1;
         self.p_mut(p).scx.dsq = dsq.0;
         self.stats.dispatches += 1;
         self.local_dsq_post_enq(cpu, p, enq);
@@ -116,9 +111,8 @@ impl Engine {
         if task.migration_disabled > 0 {
             if enforce == Enforce::Yes {
                 let msg = format!(
-                    "SCX_DSQ_LOCAL[_ON] cannot move migration disabled {}[{}] from CPU {} to {cpu}",
-                    task.comm(),
-                    task.pid,
+                    "SCX_DSQ_LOCAL[_ON] cannot move migration disabled {} from CPU {} to {cpu}",
+                    task.who(),
                     task.cpu
                 );
                 self.scx_error(sched, msg);
@@ -128,12 +122,8 @@ impl Engine {
         if !task.cpu_allowed(cpu) {
             if enforce == Enforce::Yes {
                 self.stats.remote_not_allowed += 1;
-                let task = self.p(p);
-                let msg = format!(
-                    "SCX_DSQ_LOCAL[_ON] target CPU {cpu} not allowed for {}[{}]",
-                    task.comm(),
-                    task.pid
-                );
+                let who = self.p(p).who();
+                let msg = format!("SCX_DSQ_LOCAL[_ON] target CPU {cpu} not allowed for {who}");
                 self.scx_error(sched, msg);
             }
             return false;
@@ -231,7 +221,7 @@ impl Engine {
         }
     }
 
-    /// Whether the task is in the ext class and belongs to `sched`.
+    /// `scx_task_on_sched()`: whether the task is `sched`'s.
     pub(crate) fn on_sched(&self, p: TaskIdx, sched: SchedIdx) -> bool {
         self.task_sched(p) == Some(sched)
     }

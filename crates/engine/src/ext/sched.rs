@@ -9,7 +9,7 @@ use crate::flags::{DsqId, EnqFlags, OpsFlags, SCX_DSP_DFL_MAX_BATCH, SCX_SLICE_D
 use crate::list::{DsqLink, List};
 use crate::ops::{Form, OpSet, Ops, Scheduler, State};
 use crate::task::TaskIdx;
-use crate::{ExitInfo, ExitKind, Nanos};
+use crate::{ExitInfo, Nanos};
 
 /// A scheduler's place among all that were attached in this run. Never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,7 +111,6 @@ pub(crate) struct Sched {
     pub linked: bool,
     pub watchdog_timeout: Nanos,
     pub exit_phase: ExitPhase,
-    pub exit_kind: ExitKind,
     pub exit_info: ExitInfo,
     pub warned_zero_slice: bool,
     pub attached: bool,
@@ -156,7 +155,6 @@ impl Sched {
             linked: false,
             watchdog_timeout: Nanos::NEVER,
             exit_phase: ExitPhase::None,
-            exit_kind: ExitKind::None,
             exit_info: ExitInfo::default(),
             warned_zero_slice: false,
             attached: false,

@@ -30,14 +30,8 @@ impl Engine {
         let parent = self.find_parent_sched(cgroup)?;
         let implements = ops.implements;
         let sched = self.alloc_sched(scheduler, ops, Some(parent), cgroup);
-        self.enable_work = Some(EnableWork {
-            sched,
-            phase: EnablePhase::SubInit,
-            next: None,
-            current: None,
-            result: 0,
-        });
-        if let Some(err) = self.sub_enable_checks(sched, parent, implements) {
+        self.enable_work = Some(EnableWork::new(sched, EnablePhase::SubInit));
+        if let Err(err) = self.sub_enable_checks(sched, parent) {
             self.enable_failed(sched, err);
             return Ok(sched);
         }
@@ -76,46 +70,33 @@ impl Engine {
     }
 
     /// What can refuse a sub-scheduler, in the kernel's order. The error, negative.
-    fn sub_enable_checks(
-        &mut self,
-        sched: SchedIdx,
-        parent: SchedIdx,
-        implements: OpSet,
-    ) -> Option<i32> {
+    fn sub_enable_checks(&mut self, sched: SchedIdx, parent: SchedIdx) -> Result<(), i32> {
         // scx_link_sched()
         if self.sch(parent).exit_phase != ExitPhase::None {
             let err = -errno::ENOENT;
             self.scx_error(sched, format!("parent disabled ({err})"));
-            return Some(err);
+            return Err(err);
         }
         self.sch_mut(parent).children.push(sched);
         self.sch_mut(sched).linked = true;
         self.refresh_watchdog();
         if self.sch(sched).level() >= SCX_SUB_MAX_DEPTH as usize {
             self.scx_error(sched, format!("max nesting depth {SCX_SUB_MAX_DEPTH} violated"));
-            return Some(0);
+            return Err(0);
         }
-        if implements.contains(OpSet::INIT) {
-            let result = self.call(sched, Op::Init, |ops, cx| ops.init(cx));
-            if let Err(err) = result {
-                let err = self.sanitize_err(sched, "init", err);
-                self.scx_error(sched, format!("ops.init() failed ({err})"));
-                return Some(err);
-            }
-            self.sch_mut(sched).exit_info.initialized = true;
-        }
+        self.call_init(sched)?;
         if !self.validate_ops(sched) {
-            return Some(0);
+            return Err(0);
         }
         let args = self.sub_args(sched);
         let result = self.call(parent, Op::SubAttach, |ops, cx| ops.sub_attach(cx, &args));
         if let Err(err) = result {
             let err = self.sanitize_err(sched, "sub_attach", err);
             self.scx_error(sched, format!("parent rejected ({err})"));
-            return Some(err);
+            return Err(err);
         }
         self.sch_mut(sched).sub_attached = true;
-        None
+        Ok(())
     }
 
     fn sub_args(&self, sched: SchedIdx) -> SubArgs {
@@ -244,7 +225,7 @@ impl Engine {
 
     /// `scx_fail_parent()`: the parent does not take a task back, so it ends too.
     fn fail_parent(&mut self, sched: SchedIdx, parent: SchedIdx, failed: TaskIdx, err: i32) {
-        let who = format!("{}[{}]", self.p(failed).comm(), self.p(failed).pid);
+        let who = self.p(failed).who();
         let msg =
             format!("ops.init_task() failed ({err}) for {who} while disabling a sub-scheduler");
         self.scx_error(parent, msg);

@@ -4,7 +4,7 @@
 use super::sched::SchedIdx;
 use crate::CpuId;
 use crate::engine::{EnableState, Engine};
-use crate::flags::{ent, state};
+use crate::flags::{ent, policy, state};
 use crate::kfunc::Op;
 use crate::ops::{ExitTaskArgs, InitTaskArgs, OpSet};
 use crate::task::{NIL, SchedClass, TaskIdx, TaskState, sched_weight_to_cgroup};
@@ -22,10 +22,10 @@ impl Engine {
             TaskState::Dead => matches!(from, TaskState::None | TaskState::InitBegin),
         };
         if !fine {
-            let (comm, pid) = (self.p(p).comm().to_owned(), self.p(p).pid);
+            let who = self.p(p).who();
             let (from, to) = (from as u32, to as u32);
             self.printk(format!(
-                "WARNING: sched_ext: Invalid task state transition {:#x} -> {:#x} for {comm}[{pid}]",
+                "WARNING: sched_ext: Invalid task state transition {:#x} -> {:#x} for {who}",
                 from << ent::STATE_SHIFT,
                 to << ent::STATE_SHIFT
             ));
@@ -60,7 +60,7 @@ impl Engine {
     }
 
     fn apply_disallow(&mut self, sched: SchedIdx, p: TaskIdx, fork: bool) {
-        let who = format!("{}[{}]", self.p(p).comm(), self.p(p).pid);
+        let who = self.p(p).who();
         if self.sch(sched).parent().is_some() {
             let msg = format!("non-root ops.init_task() set task->scx.disallow for {who}");
             self.scx_error(sched, msg);
@@ -71,8 +71,8 @@ impl Engine {
             let msg =
                 format!("ops.init_task() set task->scx.disallow for {who} outside the enable path");
             self.scx_error(sched, msg);
-        } else if self.p(p).policy == 7 {
-            self.p_mut(p).policy = 0;
+        } else if self.p(p).policy == policy::SCHED_EXT {
+            self.p_mut(p).policy = policy::SCHED_NORMAL;
             self.nr_rejected += 1;
         }
     }
@@ -87,12 +87,7 @@ impl Engine {
                 ops.enable(cx, p);
             });
         }
-        if self.sch(sched).has(OpSet::SET_WEIGHT) {
-            self.call(sched, Op::SetWeight, |ops, cx| {
-                let p = cx.task(p);
-                ops.set_weight(cx, p, weight);
-            });
-        }
+        self.call_set_weight(sched, p, weight);
         self.set_task_state(p, TaskState::Enabled);
     }
 
@@ -215,7 +210,7 @@ impl Engine {
     }
 
     /// `switching_to_scx()`.
-    pub(crate) fn switching_to_scx(&mut self, _cpu: CpuId, p: TaskIdx) {
+    pub(crate) fn switching_to_scx(&mut self, p: TaskIdx) {
         if self.dead_and_done(p) {
             return;
         }

@@ -80,14 +80,8 @@ impl Engine {
         });
         let Some((p, sched, since)) = overdue else { return false };
         let ms = (jiffies - since) * jiffy / 1_000_000;
-        let task = self.p(p);
-        let msg = format!(
-            "{}[{}] failed to run for {}.{:03}s",
-            task.comm(),
-            task.pid,
-            ms / 1000,
-            ms % 1000
-        );
+        let who = self.p(p).who();
+        let msg = format!("{who} failed to run for {}.{:03}s", ms / 1000, ms % 1000);
         let since = self.sim(p).runnable_since;
         self.record(|engine| What::Stall { task: engine.name(p), runnable_since: since });
         self.scx_exit(sched, ExitKind::ErrorStall, 0, cpu.0 as i32, msg);

@@ -75,9 +75,7 @@ impl Engine {
         if !ignored {
             self.proc_mut(parent).zombies.push_back(proc);
         }
-        for waiter in std::mem::take(&mut self.proc_mut(parent).child_waiters) {
-            self.try_to_wake_up(waiter, state::TASK_INTERRUPTIBLE);
-        }
+        self.wake_child_waiters(parent);
         if self.sim(self.init).proc == parent {
             let init = self.init;
             self.try_to_wake_up(init, state::TASK_INTERRUPTIBLE);
@@ -158,9 +156,14 @@ impl Engine {
         if let Some(parent) = parent
             && self.proc(parent).first_child.is_none()
         {
-            for waiter in std::mem::take(&mut self.proc_mut(parent).child_waiters) {
-                self.try_to_wake_up(waiter, state::TASK_INTERRUPTIBLE);
-            }
+            self.wake_child_waiters(parent);
+        }
+    }
+
+    /// `__wake_up_parent()`.
+    fn wake_child_waiters(&mut self, parent: ProcIdx) {
+        for waiter in std::mem::take(&mut self.proc_mut(parent).child_waiters) {
+            self.try_to_wake_up(waiter, state::TASK_INTERRUPTIBLE);
         }
     }
 

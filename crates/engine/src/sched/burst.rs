@@ -127,7 +127,7 @@ impl Engine {
         let curr = self.rq(cpu).curr;
         match self.p(curr).sched_class() {
             SchedClass::Ext => self.task_tick_scx(cpu, curr),
-            SchedClass::Fair => self.task_tick_fair(cpu, curr),
+            SchedClass::Fair => self.task_tick_fair(cpu),
             SchedClass::Idle => {}
         }
         self.rearm_tick(cpu);

@@ -3,7 +3,7 @@
 
 use crate::Cpumask;
 use crate::engine::Engine;
-use crate::flags::{DeqFlags, EnqFlags};
+use crate::flags::{self, DeqFlags, EnqFlags};
 use crate::program::Policy;
 use crate::task::{DEFAULT_PRIO, SchedClass, TaskIdx};
 use crate::trace::What;
@@ -33,7 +33,7 @@ impl Engine {
         change(self);
         self.p_mut(p).sched_class = class as u32;
         if old_class != class && class == SchedClass::Ext {
-            self.switching_to_scx(cpu, p);
+            self.switching_to_scx(p);
         }
         if queued {
             self.enqueue_task(cpu, p, EnqFlags::RESTORE | EnqFlags::MOVE);
@@ -100,7 +100,6 @@ impl Engine {
         }
         let Some(dest) = task.cpus_ptr().first() else { return };
         if task.on_cpu != 0 || self.rq(cpu).curr == p {
-            self.sim_mut(p).migrate_to = Some(dest);
             self.rq_mut(cpu).stop_work.push((p, dest));
             self.resched_curr(cpu);
         } else {
@@ -168,9 +167,9 @@ impl Engine {
 /// The policy's number.
 pub(crate) fn policy_number(policy: Policy) -> u32 {
     match policy {
-        Policy::Normal => 0,
-        Policy::Batch => 3,
-        Policy::Idle => 5,
-        Policy::Ext => 7,
+        Policy::Normal => flags::policy::SCHED_NORMAL,
+        Policy::Batch => flags::policy::SCHED_BATCH,
+        Policy::Idle => flags::policy::SCHED_IDLE,
+        Policy::Ext => flags::policy::SCHED_EXT,
     }
 }

@@ -33,15 +33,10 @@ impl Engine {
     }
 
     /// `dl_server_stop()`.
-    fn ext_server_stop(&mut self, cpu: CpuId) {
+    pub(crate) fn ext_server_stop(&mut self, cpu: CpuId) {
         let server = &mut self.rq_mut(cpu).ext_server;
         server.phase = ServerPhase::Stopped;
         server.generation = server.generation.wrapping_add(1);
-    }
-
-    /// The server has its turn and no task.
-    pub(crate) fn ext_server_idle(&mut self, cpu: CpuId) {
-        self.ext_server_stop(cpu);
     }
 
     /// `dl_server_update()`: ext tasks used the CPU, by themselves or through the server.

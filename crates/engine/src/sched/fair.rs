@@ -5,7 +5,6 @@
 //! task goes to an idle CPU if there is one, and a CPU that would be idle pulls from another.
 
 use crate::engine::Engine;
-use crate::flags::EnqFlags;
 use crate::task::{SchedClass, TaskIdx};
 use crate::{CpuId, Nanos};
 
@@ -15,7 +14,7 @@ const SLICE: Nanos = Nanos(3_000_000);
 const SLEEPER_CREDIT: u64 = 3_000_000;
 
 impl Engine {
-    pub(crate) fn enqueue_task_fair(&mut self, cpu: CpuId, p: TaskIdx, _flags: EnqFlags) {
+    pub(crate) fn enqueue_task_fair(&mut self, cpu: CpuId, p: TaskIdx) {
         let floor = self.rq(cpu).fair.min_vruntime.saturating_sub(SLEEPER_CREDIT);
         let task = self.p_mut(p);
         task.se.vruntime = task.se.vruntime.max(floor);
@@ -97,7 +96,7 @@ impl Engine {
         let from = CpuId(busiest as u32);
         self.dequeue_task_fair(from, p);
         self.p_mut(p).cpu = cpu.0;
-        self.enqueue_task_fair(cpu, p, EnqFlags::empty());
+        self.enqueue_task_fair(cpu, p);
         Some(p)
     }
 
@@ -126,7 +125,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn task_tick_fair(&mut self, cpu: CpuId, _curr: TaskIdx) {
+    pub(crate) fn task_tick_fair(&mut self, cpu: CpuId) {
         let rq = self.rq(cpu);
         if self.now - rq.fair_since >= SLICE && !rq.fair.queue.is_empty() {
             self.rq_mut(cpu).fair_since = self.now;

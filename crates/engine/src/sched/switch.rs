@@ -90,7 +90,7 @@ impl Engine {
                     self.put_prev_set_next(cpu, prev, p);
                     return p;
                 }
-                self.ext_server_idle(cpu);
+                self.ext_server_stop(cpu);
             }
             if !self.switched_all
                 && let Some(p) = self.pick_task_fair(cpu)
@@ -177,7 +177,6 @@ impl Engine {
     /// their affinity changed (`migration_cpu_stop()`).
     fn run_stopper(&mut self, cpu: CpuId) {
         while let Some((p, dest)) = self.rq_mut(cpu).stop_work.pop() {
-            self.sim_mut(p).migrate_to = None;
             let here = self.task_cpu(p) == cpu && self.p(p).on_rq == 1;
             if !here || self.p(p).cpu_allowed(cpu) {
                 continue;
@@ -217,7 +216,7 @@ impl Engine {
     pub(crate) fn enqueue_task(&mut self, cpu: CpuId, p: TaskIdx, flags: EnqFlags) {
         match self.p(p).sched_class() {
             SchedClass::Ext => self.enqueue_task_scx(cpu, p, flags),
-            SchedClass::Fair => self.enqueue_task_fair(cpu, p, flags),
+            SchedClass::Fair => self.enqueue_task_fair(cpu, p),
             SchedClass::Idle => {}
         }
     }

@@ -87,8 +87,8 @@ impl Engine {
         self.this_cpu = self.sim(p).waker;
         let mut flags = self.sim(p).wake_enq;
         let new = !flags.contains(EnqFlags::WAKEUP);
+        let wake = if new { WakeFlags::FORK } else { WakeFlags::TTWU };
         if !flags.contains(EnqFlags::MOVE) {
-            let wake = if new { WakeFlags::FORK } else { WakeFlags::TTWU };
             self.choose_cpu(p, wake);
             return;
         }
@@ -97,7 +97,7 @@ impl Engine {
         if !self.p(p).cpu_allowed(cpu) {
             // The affinity changed in between; choose again.
             self.sim_mut(p).wake_enq = flags;
-            self.choose_cpu(p, if new { WakeFlags::FORK } else { WakeFlags::TTWU });
+            self.choose_cpu(p, wake);
             return;
         }
         self.stats.wakeups += 1;
