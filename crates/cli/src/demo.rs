@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use scxlab_engine::{Nanos, Record, What};
+use scxlab_engine::{ExitKind, Nanos, Record, What};
 
 use crate::args::{DemoArgs, MachineArgs, Place, RunArgs, Setting};
 use crate::duration::{exact, seconds, short};
@@ -18,10 +18,10 @@ use crate::status::{Failure, Status};
 const WORKLOAD: &str = "nonleader-exec";
 
 /// `SCX_EXIT_ERROR_STALL`.
-const STALL: u32 = 1026;
+const STALL: u32 = ExitKind::ErrorStall as u32;
 
 /// `SCX_EXIT_UNREG`.
-const UNREG: u32 = 64;
+const UNREG: u32 = ExitKind::Unreg as u32;
 
 const UNEXPECTED: &str = "Not as it should be";
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use scxlab_engine::{EnableState, Nanos, Sabotage, What};
+use scxlab_engine::{EnableState, Engine, Nanos, Sabotage, What};
 use scxlab_schedulers::{Key, Qmap, Simple};
 
 use super::lab::{attach, builtin, detach, run_until_gone, start, watch};
@@ -37,8 +37,7 @@ pub(super) fn c13(lab: &Lab) -> Checked {
     let mut engine = start(config)?;
     let sched = attach(&mut engine, Probe { flag: true, ..Probe::default() })?;
     // Who had each tid first, while it lives.
-    let mut first: BTreeMap<u64, i32> =
-        engine.live_tasks().map(|p| (p.scx.tid, p.pid)).rev_unique();
+    let mut first = first_holders(&engine);
     let (mut refused, mut looked) = (0u64, 0u64);
     watch(&mut engine, Nanos::from_millis(160), |engine, records| {
         for record in records {
@@ -76,19 +75,13 @@ pub(super) fn c13(lab: &Lab) -> Checked {
     ))
 }
 
-trait RevUnique {
-    fn rev_unique(self) -> BTreeMap<u64, i32>;
-}
-
-impl<I: Iterator<Item = (u64, i32)>> RevUnique for I {
-    /// Of several tasks with one tid the first counts.
-    fn rev_unique(self) -> BTreeMap<u64, i32> {
-        let mut map = BTreeMap::new();
-        for (tid, pid) in self {
-            map.entry(tid).or_insert(pid);
-        }
-        map
+/// The live tasks by tid. Of several with one tid the first counts.
+fn first_holders(engine: &Engine) -> BTreeMap<u64, i32> {
+    let mut first = BTreeMap::new();
+    for p in engine.live_tasks() {
+        first.entry(p.scx.tid).or_insert(p.pid);
     }
+    first
 }
 
 pub(super) fn c14(lab: &Lab) -> Checked {
@@ -123,7 +116,7 @@ pub(super) fn c14(lab: &Lab) -> Checked {
 }
 
 /// An attach whose `ops.init` fails leaves nothing behind.
-fn failed_attach(engine: &mut scxlab_engine::Engine) -> Result<(), String> {
+fn failed_attach(engine: &mut Engine) -> Result<(), String> {
     let probe = Probe { flag: true, fail_init: true, ..Probe::default() };
     let sched = attach(engine, probe)?;
     run_until_gone(engine, sched)?;
