@@ -123,6 +123,8 @@ impl Qmap {
 type Slot = u32;
 const NONE: Slot = u32::MAX;
 
+const ENOMEM: Errno = Errno(12);
+
 /// A task's context.
 #[derive(Clone, Debug)]
 struct TaskCtx {
@@ -175,7 +177,7 @@ impl QmapState {
     }
 
     fn slot(&self, tid: u64) -> Option<Slot> {
-        self.storage.get(Tid::new(tid)?).copied()
+        self.storage.pin().get(Tid::new(tid)?)
     }
 
     fn alloc(&mut self, max: u32) -> Option<Slot> {
@@ -373,6 +375,7 @@ impl Scheduler for Qmap {
         state.cpus = vec![CpuCtx::default(); cpus];
         // update_idle() tells of changes only; a CPU that has been idle so far would never be used.
         state.idle_cids = Cpumask::first_n(cpus);
+        state.storage.enable().map_err(|_| ENOMEM)?;
         cx.create_dsq(SHARED_DSQ)
     }
 
@@ -469,7 +472,7 @@ impl Scheduler for Qmap {
         let slot = state.alloc(self.max_tasks);
         let (Some(slot), Some(id)) = (slot, Tid::new(tid)) else {
             cx.error(format!("task_ctx slab exhausted (max_tasks={})", self.max_tasks));
-            return Err(Errno(12));
+            return Err(ENOMEM);
         };
         *state.ctx(slot) = TaskCtx {
             next: NONE,
@@ -480,13 +483,13 @@ impl Scheduler for Qmap {
             force_local: false,
             cpus_allowed: cids,
         };
-        state.storage.insert(id, slot).map_err(|_| Errno(12))
+        state.storage.pin().insert(id, slot).map_err(|_| ENOMEM)
     }
 
     fn exit_task(&self, cx: &mut Cx<'_>, p: Task<'_>, _args: &ExitTaskArgs) {
         let tid = Tid::new(cx.get(p).scx.tid);
         let state = st(cx);
-        let Some(slot) = tid.and_then(|tid| state.storage.remove(tid)) else { return };
+        let Some(slot) = tid.and_then(|tid| state.storage.pin().remove(tid)) else { return };
         state.remove(slot);
         let free = std::mem::replace(&mut state.free, slot);
         state.ctx(slot).next = free;

@@ -71,8 +71,9 @@ pub struct Engine {
 
     pub(crate) tid_cursor: Cursor,
     pub(crate) tid_allocs: Vec<Allocator>,
-    /// `scx_tid_hash`: exists while a root with `SCX_OPS_TID_TO_TASK` is attached.
-    pub(crate) tid_hash: Option<Table<TaskIdx>>,
+    /// `scx_tid_hash`, from tids to places in `tasks`: enabled while a root with
+    /// `SCX_OPS_TID_TO_TASK` is attached.
+    pub(crate) tid_hash: Table<u32>,
     /// `__scx_tid_to_task_enabled`.
     pub(crate) tid_to_task_enabled: bool,
     pub(crate) warned_tid_insert: bool,
@@ -164,7 +165,7 @@ impl Engine {
             free_dsqs: Vec::new(),
             tid_cursor: Cursor::new(),
             tid_allocs: vec![Allocator::new(); cpus],
-            tid_hash: None,
+            tid_hash: Table::new(),
             tid_to_task_enabled: false,
             warned_tid_insert: false,
             scx_tasks: List::default(),

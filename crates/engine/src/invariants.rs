@@ -110,8 +110,11 @@ impl Engine {
             Some(work) => matches!(work.phase, EnablePhase::Switch | EnablePhase::SubInit),
             None => self.root.is_some_and(|root| self.sch(root).attached),
         };
-        let Some(table) = self.tid_hash.as_ref() else { return Ok(()) };
-        for (tid, &p) in table.iter() {
+        if !self.tid_hash.is_enabled() {
+            return Ok(());
+        }
+        let table = self.tid_hash.pin();
+        for (tid, p) in table.iter().map(|(tid, p)| (tid, TaskIdx(p))) {
             if self.p(p).scx.tid != tid.get() {
                 return Err(format!("tid {tid} leads to {}", self.who(p)));
             }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::sync::AtomicU64;
 
 /// How many ids an [`Allocator`] takes from the [`Cursor`] at once; `SCX_TID_CHUNK` in Linux 7.2.
 pub const CHUNK: u64 = 1024;
@@ -79,7 +81,14 @@ pub struct Cursor {
 
 impl Cursor {
     /// A cursor at 1, as at boot.
+    #[cfg(not(loom))]
     pub const fn new() -> Self {
+        Self::starting_at(1)
+    }
+
+    /// The same for loom, whose atomics are made at run time.
+    #[cfg(loom)]
+    pub fn new() -> Self {
         Self::starting_at(1)
     }
 
@@ -92,7 +101,14 @@ impl Cursor {
     /// let cursor = Cursor::starting_at(u64::MAX);
     /// assert_eq!(Allocator::new().alloc(&cursor), Err(Exhausted));
     /// ```
+    #[cfg(not(loom))]
     pub const fn starting_at(first: u64) -> Self {
+        Self { next: AtomicU64::new(if first == 0 { 1 } else { first }) }
+    }
+
+    /// The same for loom.
+    #[cfg(loom)]
+    pub fn starting_at(first: u64) -> Self {
         Self { next: AtomicU64::new(if first == 0 { 1 } else { first }) }
     }
 
@@ -198,7 +214,7 @@ impl Allocator {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -1,4 +1,5 @@
 //! The table against a `BTreeMap`, and what must hold of every id.
+#![cfg(not(loom))]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,8 @@ enum Op {
     /// Takes out all ids but those that are multiples of this.
     Thin(u64),
     Clear,
+    /// Inserts so many ids in order, as a CPU that forks.
+    Run(Tid, u64),
 }
 
 /// Few enough ids that they meet again, with the edges of pages and of the numbers among them.
@@ -33,24 +36,27 @@ fn ops() -> impl Strategy<Value = Op> {
         20 => tids().prop_map(Op::Get),
         1 => (2..50u64).prop_map(Op::Thin),
         1 => Just(Op::Clear),
+        6 => (tids(), 1..3000u64).prop_map(|(tid, n)| Op::Run(tid, n)),
     ]
 }
 
 fn same(table: &Table<u32>, model: &BTreeMap<Tid, u32>) -> Result<(), TestCaseError> {
+    let table = table.pin();
     prop_assert_eq!(table.len(), model.len());
     prop_assert_eq!(table.is_empty(), model.is_empty());
-    prop_assert!(table.iter().eq(model.iter().map(|(tid, value)| (*tid, value))));
+    prop_assert!(table.iter().eq(model.iter().map(|(tid, value)| (*tid, *value))));
     Ok(())
 }
 
 proptest! {
     #[test]
     fn the_table_is_a_map(ops in prop::collection::vec(ops(), 0..400)) {
-        let mut table = Table::new();
+        let table = Table::enabled().unwrap();
         let mut model = BTreeMap::new();
         for op in ops {
+            let pinned = table.pin();
             match op {
-                Op::Insert(tid, value) => match table.insert(tid, value) {
+                Op::Insert(tid, value) => match pinned.insert(tid, value) {
                     Ok(()) => prop_assert_eq!(model.insert(tid, value), None),
                     Err(InsertError::Duplicate { tid: t, value: v }) => {
                         prop_assert_eq!((t, v), (tid, value));
@@ -58,18 +64,29 @@ proptest! {
                     }
                     Err(error) => return Err(TestCaseError::fail(error.to_string())),
                 },
-                Op::Remove(tid) => prop_assert_eq!(table.remove(tid), model.remove(&tid)),
-                Op::Get(tid) => prop_assert_eq!(table.get(tid), model.get(&tid)),
+                Op::Remove(tid) => prop_assert_eq!(pinned.remove(tid), model.remove(&tid)),
+                Op::Get(tid) => prop_assert_eq!(pinned.get(tid), model.get(&tid).copied()),
                 Op::Thin(n) => {
                     let gone: Vec<Tid> =
                         model.keys().copied().filter(|tid| tid.get() % n != 0).collect();
                     for tid in gone {
-                        prop_assert_eq!(table.remove(tid), model.remove(&tid));
+                        prop_assert_eq!(pinned.remove(tid), model.remove(&tid));
                     }
                     same(&table, &model)?;
                 }
+                Op::Run(first, n) => {
+                    for tid in (0..n).map_while(|i| first.get().checked_add(i)) {
+                        let tid = Tid::new(tid).unwrap();
+                        let fresh = pinned.insert(tid, n as u32).is_ok();
+                        prop_assert_eq!(fresh, !model.contains_key(&tid));
+                        model.entry(tid).or_insert(n as u32);
+                    }
+                }
                 Op::Clear => {
-                    table.clear();
+                    table.disable();
+                    prop_assert_eq!(pinned.len(), 0);
+                    prop_assert!(pinned.insert(Tid::new(1).unwrap(), 1).is_err());
+                    table.enable().unwrap();
                     model.clear();
                 }
             }
@@ -77,7 +94,7 @@ proptest! {
         same(&table, &model)?;
         same(&table.clone(), &model)?;
         for (tid, value) in &model {
-            prop_assert_eq!(table.get(*tid), Some(value));
+            prop_assert_eq!(table.pin().get(*tid), Some(*value));
         }
     }
 

@@ -171,8 +171,9 @@ impl Engine {
         }
         let flags = ops.flags;
         let wants_table = flags.contains(OpsFlags::TID_TO_TASK);
-        if wants_table || self.sabotaged(Sabotage::C12AlwaysTable) {
-            self.tid_hash_init();
+        let table = wants_table || self.sabotaged(Sabotage::C12AlwaysTable);
+        if table && !self.tid_hash_init() {
+            return Err(AttachError::errno(errno::ENOMEM, "no memory for the table of tids"));
         }
         self.enable_state = EnableState::Enabling;
         let implements = ops.implements;
@@ -194,9 +195,7 @@ impl Engine {
         self.sch_mut(sched).has_op = implements;
         self.fork_excluded = true;
         self.init_task_enabled = true;
-        if wants_table || self.sabotaged(Sabotage::C12AlwaysTable) {
-            self.tid_to_task_enabled = true;
-        }
+        self.tid_to_task_enabled |= table;
         self.cgroups.set_sched_below(0, Some(sched));
         if !self.cgroup_init_all(sched) {
             self.enable_failed(sched, -errno::EINVAL);

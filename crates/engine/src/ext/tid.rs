@@ -1,6 +1,6 @@
 //! The tid: its allocation, the table from it to the task, and the lookup.
 
-use scx_tid::{InsertError, Table, Tid};
+use scx_tid::{InsertError, Tid};
 
 use crate::CpuId;
 use crate::config::Sabotage;
@@ -27,45 +27,46 @@ impl Engine {
         }
     }
 
-    /// The table comes into being: `rhashtable_init()`.
-    pub(crate) fn tid_hash_init(&mut self) {
-        self.tid_hash = Some(Table::new());
+    /// The table comes into being: `rhashtable_init()`. Whether there is memory for it.
+    pub(crate) fn tid_hash_init(&mut self) -> bool {
         self.stats.tid_inserted = 0;
         self.stats.tid_removed = 0;
+        self.tid_hash.enable().is_ok()
     }
 
     /// `rhashtable_free_and_destroy()`.
     pub(crate) fn tid_hash_destroy(&mut self) {
-        if let Some(table) = self.tid_hash.take() {
-            let left: Vec<_> = table.iter().map(|(_, &p)| p).collect();
-            for p in left {
-                self.sim_mut(p).in_tid_table = false;
-            }
+        let left: Vec<_> = self.tid_hash.pin().iter().map(|(_, p)| TaskIdx(p)).collect();
+        for p in left {
+            self.sim_mut(p).in_tid_table = false;
         }
+        self.tid_hash.disable();
     }
 
     /// `scx_tid_hash_insert()`. A failure leaves the table as it was and warns once.
     pub(crate) fn tid_hash_insert(&mut self, p: TaskIdx) {
         let Some(tid) = Tid::new(self.p(p).scx.tid) else { return };
-        let Some(table) = &mut self.tid_hash else { return };
-        match table.insert(tid, p) {
+        if !self.tid_hash.is_enabled() {
+            return;
+        }
+        let inserted = self.tid_hash.pin().insert(tid, p.0);
+        match inserted {
             Ok(()) => {
                 self.stats.tid_inserted += 1;
                 self.sim_mut(p).in_tid_table = true;
             }
             Err(err) => {
-                if self.sabotaged(Sabotage::C13Overwrite)
-                    && let Some(table) = &mut self.tid_hash
-                {
+                if self.sabotaged(Sabotage::C13Overwrite) {
+                    let table = self.tid_hash.pin();
                     table.remove(tid);
-                    let _ = table.insert(tid, p);
+                    let _ = table.insert(tid, p.0);
                 }
                 self.warn_tid_insert(&err);
             }
         }
     }
 
-    fn warn_tid_insert(&mut self, err: &InsertError<TaskIdx>) {
+    fn warn_tid_insert(&mut self, err: &InsertError<u32>) {
         if std::mem::replace(&mut self.warned_tid_insert, true) {
             return;
         }
@@ -78,9 +79,8 @@ impl Engine {
         }
         self.sim_mut(p).in_tid_table = false;
         let Some(tid) = Tid::new(self.p(p).scx.tid) else { return };
-        if self.tid_hash.as_mut().and_then(|table| table.remove(tid)).is_some() {
-            self.stats.tid_removed += 1;
-        }
+        let removed = self.tid_hash.pin().remove(tid).is_some();
+        self.stats.tid_removed += u64::from(removed);
     }
 
     /// `scx_bpf_tid_to_task()`, by anyone: a scheduler, or a program beside it.
@@ -103,9 +103,7 @@ impl Engine {
             self.stats.tid_misses += 1;
             return None;
         }
-        let found = Tid::new(tid)
-            .and_then(|tid| self.tid_hash.as_ref().and_then(|table| table.get(tid)))
-            .copied();
+        let found = Tid::new(tid).and_then(|tid| self.tid_hash.pin().get(tid)).map(TaskIdx);
         if found.is_none() {
             self.stats.tid_misses += 1;
         }
@@ -125,7 +123,8 @@ impl Engine {
 
     /// The tids in the table, in ascending order; `None` while there is no table.
     pub fn tid_table(&self) -> Option<Vec<u64>> {
-        self.tid_hash.as_ref().map(|table| table.iter().map(|(tid, _)| tid.get()).collect())
+        let tids = || self.tid_hash.pin().iter().map(|(tid, _)| tid.get()).collect();
+        self.tid_hash.is_enabled().then(tids)
     }
 
     /// Where the global cursor stands: the first id of the next chunk.
