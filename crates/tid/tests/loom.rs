@@ -331,6 +331,25 @@ fn duplicate_sparse_inserts() {
     });
 }
 
+/// The same where one of them makes the chunk's page, which the other has not seen.
+fn duplicate_inserts_in_a_new_chunk() {
+    model(|| {
+        let table = table(&[]);
+        let put = |table: &Tasks| table.pin().insert(tid(2), Task::new(2)).is_ok();
+        let other = {
+            let table = Arc::clone(&table);
+            spawn(move || {
+                insert(&table, 1);
+                put(&table)
+            })
+        };
+        let here = put(&table);
+        assert!(here != other.join().unwrap());
+        assert!(get(&table, 1) && get(&table, 2));
+        assert_eq!(table.pin().len(), 2);
+    });
+}
+
 /// One id, two removers: one of them gets it, also while it moves.
 fn duplicate_removes() {
     model(|| {
@@ -379,7 +398,7 @@ models! {
     remove_lookup, compaction_lookup, compaction_into_an_array_lookup,
     compaction_insert, compaction_remove, compaction_and_a_new_page_lookup, grow_lookup,
     sparse_grow_lookup, enable_lookup, disable_lookup, disable_insert, remove_insert_of_neighbours,
-    duplicate_inserts, duplicate_sparse_inserts, duplicate_removes, allocator_handover,
+    duplicate_inserts, duplicate_inserts_in_a_new_chunk, duplicate_sparse_inserts, duplicate_removes, allocator_handover,
 }
 
 /// What is weakened is so for all threads, so the tests take turns.
