@@ -62,6 +62,26 @@ pub const LANES: &[Lane] = &[
         needs: &[C_LINKER],
         what: What::Cargo { args: &["test", "--workspace"], env: &[] },
     },
+    // Every interleaving of the id table's operations, and every value that a load may see. Has a
+    // target directory of its own: the flag would have all else built again.
+    Lane {
+        name: "loom",
+        when: When::Test,
+        needs: &[C_LINKER],
+        what: What::Cargo {
+            args: &[
+                "test",
+                "--release",
+                "--package",
+                "scx_tid",
+                "--test",
+                "loom",
+                "--target-dir",
+                "target/loom",
+            ],
+            env: &[("RUSTFLAGS", "--cfg loom")],
+        },
+    },
     Lane {
         name: "doc",
         when: When::Test,

@@ -138,7 +138,9 @@ impl Array {
         after.iter().chain(before)
     }
 
-    #[inline(always)]
+    /// The word of an id, or null. A call, so that the lookup in a page, which is inlined where it is
+    /// used, stays small.
+    #[inline(never)]
     fn find(&self, section: &Section<'_>, tid: u64) -> *mut () {
         // SAFETY: there are 2^(64 - shift) buckets.
         let bucket = unsafe { self.buckets.get_unchecked(self.first(tid)) };

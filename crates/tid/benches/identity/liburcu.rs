@@ -161,10 +161,6 @@ impl Map for Lfht {
         // SAFETY: found in this section.
         (!node.is_null()).then(|| unsafe { (*entry(node)).value })
     }
-    fn churn(&self, insert: u64, remove: u64) {
-        self.insert(insert);
-        self.remove(remove);
-    }
     fn insert(&self, tid: u64) {
         let node = Node { next: ptr::null_mut(), reverse_hash: 0 };
         let head = RcuHead { next: ptr::null_mut(), func: None };

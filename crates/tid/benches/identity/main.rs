@@ -37,8 +37,10 @@ enum What<'a> {
     GuardEach(&'a [u64]),
     /// An insert and a removal.
     Churn,
-    /// 99 lookups with a guard for each, and an insert and a removal.
+    /// 99 lookups, with a guard for all of them, and an insert and a removal.
     Mix,
+    /// The same with a guard for each lookup.
+    MixGuardEach,
 }
 
 /// A table with a live set, whatever its type.
@@ -105,7 +107,8 @@ impl Ring {
         if self.at == self.ids.len() {
             self.at = 0;
         }
-        map.churn(fresh, old);
+        map.insert(fresh);
+        map.remove(old);
     }
 }
 
@@ -134,15 +137,20 @@ fn work<M: Map>(map: &M, what: What<'_>, ring: &mut Ring, next: &AtomicU64, offs
             stretches(ids, offset).for_each(|ids| ids.iter().for_each(|&tid| get(tid)));
         }
         What::Churn => (0..OPS).for_each(|_| ring.churn(map, next)),
-        What::Mix => {
+        What::Mix | What::MixGuardEach => {
             let mut random = Random(offset as u64 + 1);
-            for i in 0..OPS {
-                if i % 100 == 99 {
-                    ring.churn(map, next);
-                } else {
+            for _ in 0..OPS / 100 {
+                let guard_once = matches!(what, What::Mix).then(|| map.reader());
+                for _ in 0..99 {
                     let tid = ring.ids[random.below(ring.ids.len() as u64) as usize];
-                    sum = sum.wrapping_add(M::get(&map.reader(), tid).unwrap_or(1));
+                    let found = match &guard_once {
+                        Some(reader) => M::get(reader, tid),
+                        None => M::get(&map.reader(), tid),
+                    };
+                    sum = sum.wrapping_add(found.unwrap_or(1));
                 }
+                drop(guard_once);
+                ring.churn(map, next);
             }
         }
     }
@@ -305,6 +313,7 @@ fn tables(selected: &dyn Fn(&str) -> bool, kind: Kind, size: usize) {
     for threads in [1, 2] {
         measure("insert and remove", Some(1.0), What::Churn, threads);
         measure("99 lookups, 1 churn", Some(1.3), What::Mix, threads);
+        measure("99 lookups, 1 churn, guard each", Some(1.3), What::MixGuardEach, threads);
     }
 }
 

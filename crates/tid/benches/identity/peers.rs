@@ -16,9 +16,9 @@ pub trait Map: Sync {
 
     fn reader(&self) -> Self::Reader<'_>;
     fn get(reader: &Self::Reader<'_>, tid: u64) -> Option<u64>;
-    /// Inserts one and removes another, under one guard where there is such a thing.
-    fn churn(&self, insert: u64, remove: u64);
+    /// With a guard or lock of its own, as forks and exits come.
     fn insert(&self, tid: u64);
+    /// As [`Map::insert`].
     fn remove(&self, tid: u64);
     /// Called by each thread before it uses the table, and after.
     fn thread_begins() {}
@@ -37,13 +37,6 @@ impl Default for Ours {
     }
 }
 
-impl Ours {
-    fn put(pinned: &Pinned<'_, NonZeroU64>, n: u64) {
-        let fresh = pinned.insert(tid(n), NonZeroU64::MIN.saturating_add(n)).is_ok();
-        assert!(fresh);
-    }
-}
-
 impl Map for Ours {
     type Reader<'m> = Pinned<'m, NonZeroU64>;
 
@@ -55,13 +48,9 @@ impl Map for Ours {
     fn get(reader: &Self::Reader<'_>, n: u64) -> Option<u64> {
         reader.get(tid(n)).map(NonZeroU64::get)
     }
-    fn churn(&self, insert: u64, remove: u64) {
-        let pinned = self.0.pin();
-        Self::put(&pinned, insert);
-        assert!(pinned.remove(tid(remove)).is_some());
-    }
     fn insert(&self, n: u64) {
-        Self::put(&self.0.pin(), n);
+        let value = NonZeroU64::MIN.saturating_add(n);
+        assert!(self.0.pin().insert(tid(n), value).is_ok());
     }
     fn remove(&self, n: u64) {
         assert!(self.0.pin().remove(tid(n)).is_some());
@@ -84,11 +73,6 @@ impl<S: BuildHasher + Sync> Map for Papaya<S> {
     #[inline]
     fn get(reader: &Self::Reader<'_>, n: u64) -> Option<u64> {
         reader.get(&n).copied()
-    }
-    fn churn(&self, insert: u64, remove: u64) {
-        let pinned = self.0.pin();
-        pinned.insert(insert, insert);
-        assert!(pinned.remove(&remove).is_some());
     }
     fn insert(&self, n: u64) {
         self.0.pin().insert(n, n);
@@ -115,10 +99,6 @@ impl<S: BuildHasher + Sync> Map for SccMap<S> {
     fn get(reader: &Self::Reader<'_>, n: u64) -> Option<u64> {
         reader.0.read_sync(&n, |_, value| *value)
     }
-    fn churn(&self, insert: u64, remove: u64) {
-        self.insert(insert);
-        self.remove(remove);
-    }
     fn insert(&self, n: u64) {
         assert!(self.0.insert_sync(n, n).is_ok());
     }
@@ -143,10 +123,6 @@ impl<S: BuildHasher + Sync> Map for SccIndex<S> {
     #[inline]
     fn get((map, guard): &Self::Reader<'_>, n: u64) -> Option<u64> {
         map.0.peek(&n, guard).copied()
-    }
-    fn churn(&self, insert: u64, remove: u64) {
-        self.insert(insert);
-        self.remove(remove);
     }
     fn insert(&self, n: u64) {
         assert!(self.0.insert_sync(n, n).is_ok());
@@ -173,10 +149,6 @@ impl<S: BuildHasher + Clone + Send + Sync> Map for Dash<S> {
     fn get(reader: &Self::Reader<'_>, n: u64) -> Option<u64> {
         reader.0.get(&n).map(|value| *value)
     }
-    fn churn(&self, insert: u64, remove: u64) {
-        self.insert(insert);
-        self.remove(remove);
-    }
     fn insert(&self, n: u64) {
         self.0.insert(n, n);
     }
@@ -202,11 +174,6 @@ impl<S: BuildHasher + Sync> Map for Flurry<S> {
     fn get((map, guard): &Self::Reader<'_>, n: u64) -> Option<u64> {
         map.0.get(&n, guard).copied()
     }
-    fn churn(&self, insert: u64, remove: u64) {
-        let guard = self.0.guard();
-        self.0.insert(insert, insert, &guard);
-        assert!(self.0.remove(&remove, &guard).is_some());
-    }
     fn insert(&self, n: u64) {
         self.0.insert(n, n, &self.0.guard());
     }
@@ -231,11 +198,6 @@ impl<S: BuildHasher + Send + Sync> Map for Locked<S> {
     #[inline]
     fn get(reader: &Self::Reader<'_>, n: u64) -> Option<u64> {
         reader.get(&n).copied()
-    }
-    fn churn(&self, insert: u64, remove: u64) {
-        let mut map = self.0.write().expect("nobody panicked");
-        map.insert(insert, insert);
-        assert!(map.remove(&remove).is_some());
     }
     fn insert(&self, n: u64) {
         self.0.write().expect("nobody panicked").insert(n, n);
