@@ -15,7 +15,7 @@ use crate::memory;
 use crate::page::{Page, SLOTS};
 use crate::reclaim::{DropBox, Free, Section};
 use crate::sparse::{NoRoom, Sparse};
-use crate::sync::{AtomicPtr, Mutex, Witness, lock};
+use crate::sync::{AtomicPtr, AtomicU64, Mutex, Witness, lock};
 use crate::value::Value;
 use crate::{Tid, order};
 
@@ -30,11 +30,18 @@ fn tolerated(pages: usize) -> usize {
     if cfg!(loom) { 0 } else { 8 + pages / 8 }
 }
 
+/// How many if it looks as if they were to fill.
+fn hoped_for(pages: usize) -> usize {
+    if cfg!(loom) { 0 } else { 128 + pages / 8 }
+}
+
 pub(crate) struct Live {
     pub(crate) witness: Witness,
     directory: AtomicPtr<Directory>,
     sparse: Sparse,
     pages: Mutex<Pages>,
+    /// How many chunks have come to their end.
+    ended: AtomicU64,
 }
 
 /// What whoever adds or removes pages knows.
@@ -42,8 +49,9 @@ pub(crate) struct Live {
 struct Pages {
     /// How many there are.
     count: usize,
-    /// The chunks of pages that may be too empty, oldest first.
-    candidates: VecDeque<u64>,
+    /// The chunks of pages that may be too empty, and how many chunks had ended when an id last
+    /// came to them, as far as is known.
+    candidates: VecDeque<(u64, u64)>,
 }
 
 /// Why an id was not put in.
@@ -77,6 +85,7 @@ impl Live {
             directory: AtomicPtr::new(directory),
             sparse: Sparse::new(),
             pages: Mutex::new(Pages::default()),
+            ended: AtomicU64::new(0),
         };
         let live = memory::try_box(live);
         if live.is_none() {
@@ -139,6 +148,9 @@ impl Live {
                     return Err(Refused::Duplicate);
                 }
                 page_locked.put(index, word);
+                if index == SLOTS - 1 {
+                    self.ended.fetch_add(1, Relaxed);
+                }
                 return Ok(());
             }
             // The first id of a chunk that is new: the others will follow.
@@ -193,14 +205,21 @@ impl Live {
         drop(lock(&self.pages));
     }
 
-    /// Gives a chunk a page; false if it is to be `new`, and ids of it may be in the sparse part.
+    /// Gives a chunk a page, or not: if it is to be `new` and is not, or if it is an old chunk and
+    /// newer ones would have to give way.
     fn add_page(&self, section: &Section<'_>, number: u64, new: bool) -> Result<bool, Refused> {
         let mut pages = lock(&self.pages);
         self.compact(section, &mut pages);
         if self.page(section, number).is_some() {
             return Ok(true);
         }
-        if new && !self.directory(section).is_next(section, number) {
+        let directory = self.directory(section);
+        let may = if new {
+            directory.is_next(section, number)
+        } else {
+            directory.covers(number) || !self.would_displace(section, &pages, number)
+        };
+        if !may {
             return Ok(false);
         }
         self.cover(section, &mut pages, number)?;
@@ -214,12 +233,22 @@ impl Live {
         let page = Page::new(also_sparse).ok_or(Refused::NoMemory)?;
         self.directory(section).insert(number, Box::into_raw(page));
         pages.count += 1;
-        pages.candidates.push_back(number);
+        pages.candidates.push_back((number, self.ended.load(Relaxed)));
         Ok(true)
     }
 
+    /// Whether a page for an old chunk would cost newer chunks theirs, and those have ids: a CPU
+    /// may sleep for long on a chunk that it has begun.
+    fn would_displace(&self, section: &Section<'_>, pages: &Pages, number: u64) -> bool {
+        let widest = directory::widest(pages.count + 1);
+        let newer = self.directory(section).pages(section).filter(|(n, _)| *n > number);
+        // SAFETY: as in `page`.
+        let live = newer.filter(|(n, _)| n - number >= widest).map(|(_, p)| unsafe { (*p).live() });
+        live.sum::<usize>() >= TOO_FEW
+    }
+
     /// Sees to it that the directory's window has a chunk. If that is far from the others, they
-    /// give way: only a chunk of which many ids come gets here, and they are the new ones.
+    /// give way.
     fn cover(&self, section: &Section<'_>, pages: &mut Pages, number: u64) -> Result<(), Refused> {
         let old = self.directory(section);
         if old.covers(number) {
@@ -251,25 +280,41 @@ impl Live {
     fn add_candidate(&self, section: &Section<'_>, number: u64) {
         let mut pages = lock(&self.pages);
         if pages.candidates.try_reserve(1).is_ok() {
-            pages.candidates.push_back(number);
+            pages.candidates.push_back((number, self.ended.load(Relaxed)));
+        } else if let Some(mut page) = self.page(section, number).and_then(Page::lock) {
+            page.is_no_candidate();
         }
         self.compact(section, &mut pages);
     }
 
-    /// Gives up pages that are too empty, but for a few. So the memory follows the ids.
+    /// Gives up pages that are too empty, but for a few, and for those of CPUs that still fork in
+    /// them. So the memory follows the ids and the CPUs.
     fn compact(&self, section: &Section<'_>, pages: &mut Pages) {
-        while pages.candidates.len() > tolerated(pages.count) {
-            let Some(number) = pages.candidates.pop_front() else { return };
+        let excess = pages.candidates.len().saturating_sub(tolerated(pages.count));
+        // One pass at the most, and not a long one each time.
+        for _ in 0..pages.candidates.len().min(2 * excess) {
+            if pages.candidates.len() <= tolerated(pages.count) {
+                return;
+            }
+            let Some((number, then)) = pages.candidates.pop_front() else { return };
             let Some(page) = self.page(section, number) else { continue };
-            if let Some(mut page_locked) = page.lock()
-                && page_locked.live() >= TOO_FEW
-            {
-                page_locked.is_no_candidate();
-                continue;
+            let now = self.ended.load(Relaxed);
+            if let Some(mut page_locked) = page.lock() {
+                if page_locked.live() >= TOO_FEW {
+                    page_locked.is_no_candidate();
+                    continue;
+                }
+                // If no id came while another chunk filled, its CPU does not fork for now.
+                let may_fill =
+                    !page_locked.has_ended() && (page_locked.take_touched() || now == then);
+                if may_fill && pages.candidates.len() < hoped_for(pages.count) {
+                    pages.candidates.push_back((number, now));
+                    continue;
+                }
             }
             if self.give_up_page(section, pages, number).is_err() {
                 // No memory: the page stays, and its turn comes again.
-                pages.candidates.push_back(number);
+                pages.candidates.push_back((number, then));
                 return;
             }
         }
@@ -323,8 +368,10 @@ impl Live {
         // SAFETY: as in `page`.
         let live = |(_, page): (u64, *mut Page)| unsafe { (*page).live() };
         let in_pages: usize = self.directory(section).pages(section).map(live).sum();
+        let all = in_pages + self.sparse.len();
+        // No page was given up meanwhile: what moves would be counted twice.
         drop(pages);
-        in_pages + self.sparse.len()
+        all
     }
 
     /// Calls `f` with each id and its word. One that moves meanwhile may come twice.
@@ -366,5 +413,112 @@ impl<V: Value> Free<Live> for DropLive<V> {
             // SAFETY: as above. It is in the sparse part or in a page, never in both.
             drop(unsafe { V::from_word(word) });
         });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::reclaim::Domain;
+
+    /// A table of numbers and a section in it.
+    struct Bed {
+        domain: Domain,
+        live: Box<Live>,
+    }
+
+    impl Bed {
+        fn new() -> Self {
+            Self { domain: Domain::default(), live: Live::new().unwrap() }
+        }
+
+        fn insert(&self, n: u64) {
+            let word = std::ptr::without_provenance_mut(1);
+            let inserted = self.live.insert(&self.domain.enter(), Tid::new(n).unwrap(), word);
+            assert!(inserted.is_ok(), "{n}");
+        }
+
+        fn remove(&self, n: u64) {
+            assert!(!self.live.remove(&self.domain.enter(), Tid::new(n).unwrap()).is_null(), "{n}");
+        }
+
+        fn pages(&self) -> usize {
+            lock(&self.live.pages).count
+        }
+
+        fn in_sparse(&self) -> usize {
+            self.live.sparse.len()
+        }
+    }
+
+    const CHUNK: u64 = SLOTS as u64;
+
+    /// However many CPUs fork in turn, each in a chunk of its own, all the ids are in pages.
+    #[test]
+    fn chunks_that_fill_in_turn_have_pages() {
+        for cpus in [1, 2, 9, 10, 16, 64, 100] {
+            let bed = Bed::new();
+            for i in 0..CHUNK {
+                (0..cpus).for_each(|cpu| bed.insert(cpu * CHUNK + i + 1));
+            }
+            assert_eq!((bed.pages() as u64, bed.in_sparse()), (cpus, 0), "{cpus} CPUs");
+        }
+    }
+
+    /// The same when each of them has one task at a time.
+    #[test]
+    fn forks_and_exits_in_turn_stay_in_pages() {
+        for cpus in [1, 9, 16, 64] {
+            let bed = Bed::new();
+            for i in 0..CHUNK {
+                for cpu in 0..cpus {
+                    bed.insert(cpu * CHUNK + i + 1);
+                    bed.remove(cpu * CHUNK + i + 1);
+                }
+                assert_eq!(bed.in_sparse(), 0);
+            }
+            assert!(bed.pages() as u64 <= cpus);
+        }
+    }
+
+    /// A CPU that wakes up with an old chunk does not cost the others their pages.
+    #[test]
+    fn an_old_chunk_does_not_displace_new_ones() {
+        let bed = Bed::new();
+        bed.insert(5 * CHUNK + 1);
+        let first = 1_000_000 * CHUNK;
+        // The window comes here because many ids do.
+        (first + 2..=first + 100 * CHUNK).for_each(|n| bed.insert(n));
+        let pages = bed.pages();
+        (2..=500).for_each(|i| bed.insert(5 * CHUNK + i));
+        assert_eq!(bed.pages(), pages);
+        // But for the few before the first page.
+        assert!(bed.in_sparse() < 500 + 2 * 17, "{} in the sparse part", bed.in_sparse());
+    }
+
+    /// Memory follows the survivors, in whichever order the others go.
+    #[test]
+    fn survivors_cost_no_pages() {
+        for reversed in [false, true] {
+            let bed = Bed::new();
+            (1..=1000 * CHUNK).for_each(|n| bed.insert(n));
+            assert_eq!((bed.pages(), bed.in_sparse()), (1000, 0));
+            let dead = |n: &u64| !n.is_multiple_of(1000);
+            if reversed {
+                (1..=1000 * CHUNK).rev().filter(dead).for_each(|n| bed.remove(n));
+            } else {
+                (1..=1000 * CHUNK).filter(dead).for_each(|n| bed.remove(n));
+            }
+            assert!(bed.pages() < 64, "{} pages for 1,024 survivors", bed.pages());
+            assert_eq!(bed.live.len(&bed.domain.enter()), 1024);
+        }
+    }
+
+    /// One id in each chunk takes no page for long.
+    #[test]
+    fn lone_ids_cost_no_pages() {
+        let bed = Bed::new();
+        (0..10_000).for_each(|i| bed.insert(i * CHUNK + 1));
+        assert!(bed.pages() < 256, "{} pages", bed.pages());
     }
 }

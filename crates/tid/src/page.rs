@@ -20,8 +20,12 @@ const LOCKED: u32 = 1 << 31;
 const RETIRED: u32 = 1 << 30;
 /// It is on the list of pages that may be too empty.
 const CANDIDATE: u32 = 1 << 29;
+/// An id came since it was last looked at as a candidate.
+const TOUCHED: u32 = 1 << 28;
+/// Its last place was taken once: whoever had the chunk has another one.
+const ENDED: u32 = 1 << 27;
 /// How many of its places are taken.
-const LIVE: u32 = CANDIDATE - 1;
+const LIVE: u32 = ENDED - 1;
 
 /// A page. `null` in a slot: the id is not here.
 #[repr(C)]
@@ -118,7 +122,7 @@ impl Locked<'_> {
     #[inline]
     pub(crate) fn put(&mut self, index: usize, word: *mut ()) {
         self.page.slots[index].store(word, order::slot_publish());
-        self.state += 1;
+        self.state = (self.state + 1) | TOUCHED | if index == SLOTS - 1 { ENDED } else { 0 };
     }
 
     /// Empties a place that is taken.
@@ -138,6 +142,17 @@ impl Locked<'_> {
         let new = self.state & CANDIDATE == 0;
         self.state |= CANDIDATE;
         new
+    }
+
+    /// Whether an id came since this was last asked.
+    pub(crate) fn take_touched(&mut self) -> bool {
+        let touched = self.state & TOUCHED != 0;
+        self.state &= !TOUCHED;
+        touched
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state & ENDED != 0
     }
 
     pub(crate) fn is_no_candidate(&mut self) {

@@ -32,6 +32,9 @@ mod imp {
 
     use super::Free;
 
+    /// At least as many as threads that have a section open, most often.
+    const PADDING: usize = 64;
+
     #[derive(Default)]
     pub(crate) struct Domain(Collector);
 
@@ -67,7 +70,15 @@ mod imp {
             unsafe { self.0.defer_retire(retired, free::<T, F>) }
         }
 
-        pub(crate) fn flush(&self) {
+        /// Begins to wait for the sections that may hold what this thread has retired, without
+        /// waiting for more of it.
+        pub(crate) fn hand_over(&self) {
+            unsafe fn nothing(_: *mut u8, _: &Collector) {}
+            // seize wants an entry in its batch for each thread that has a section open.
+            for _ in 0..PADDING {
+                // SAFETY: it is never looked at.
+                unsafe { self.0.defer_retire(std::ptr::NonNull::dangling().as_ptr(), nothing) };
+            }
             self.0.flush();
         }
     }
@@ -137,7 +148,7 @@ mod imp {
             state.retired.push(Retired { what: retired.cast(), free: free::<T, F>, open });
         }
 
-        pub(crate) fn flush(&self) {}
+        pub(crate) fn hand_over(&self) {}
     }
 
     impl Drop for Section<'_> {

@@ -285,14 +285,19 @@ impl Locked<'_> {
         self.shard.newest <= number
     }
 
-    /// Counts one more new id of the chunk; whether it had better have a page.
+    /// Counts one more new id of the chunk; whether it had better have a page. The count begins anew
+    /// then, so that a chunk whose page went, or was not to be had, does not ask each time.
     pub(crate) fn wants_page(&mut self, number: u64) -> bool {
         let (chunk, n) = &mut self.shard.streak;
         if *chunk != number + 1 {
             (*chunk, *n) = (number + 1, 0);
         }
         *n += 1;
-        *n > ENOUGH
+        let enough = *n > ENOUGH;
+        if enough {
+            *n = 0;
+        }
+        enough
     }
 
     /// Makes room for so many more.

@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::live::{DropLive, Live, Refused};
-use crate::reclaim::{Domain, Section};
+use crate::reclaim::{Domain, Free as _, Section};
 use crate::sync::{AtomicPtr, Mutex, lock};
 use crate::value::{Shared, Value};
 use crate::{Tid, order};
@@ -16,8 +16,9 @@ use crate::{Tid, order};
 ///
 /// It is used through a section, [`Table::pin`], which is what the kernel's RCU read section is:
 /// what a lookup returned stays valid until the section closes. Readers wait for nobody and write
-/// nothing that is shared; a writer waits for another one only in the same chunk of
-/// [`CHUNK`](crate::CHUNK) ids.
+/// nothing that is shared. Writers wait for each other in the same chunk of
+/// [`CHUNK`](crate::CHUNK) ids, among the survivors of nearly empty chunks in one of 64 shards, and
+/// where a chunk's page comes or goes.
 ///
 /// The table does the same with the same calls, on every machine: no seed is in it.
 ///
@@ -125,7 +126,8 @@ impl<V> fmt::Display for InsertError<V> {
 impl<V> std::error::Error for InsertError<V> {}
 
 impl<V: Value> Table<V> {
-    /// A table that is disabled: it has nothing, takes nothing, and needs no memory to speak of.
+    /// A table that is disabled: it has nothing and takes nothing. Aborts, as collections of the
+    /// standard library do, without memory for the reclamation library's lists of threads.
     pub fn new() -> Self {
         Self {
             live: AtomicPtr::new(ptr::null_mut()),
@@ -178,13 +180,15 @@ impl<V: Value> Table<V> {
     /// `scx_root_disable()` of Linux 7.2. This does not wait for the readers. A writer that is in
     /// the middle of an insert has inserted before.
     pub fn disable(&self) {
-        let _switch = lock(&self.switch);
+        // Closed after the switch is free: values may be dropped then, and do what they like.
         let section = self.domain.enter();
+        let _switch = lock(&self.switch);
         let live = self.live.load(Relaxed);
         self.live.store(ptr::null_mut(), Relaxed);
         if !live.is_null() {
             // SAFETY: nobody comes to it any more, and it was Box::into_raw's.
             unsafe { section.retire::<Live, DropLive<V>>(live) };
+            section.hand_over();
         }
     }
 
@@ -198,6 +202,11 @@ impl<V: Value> Table<V> {
     ///
     /// # Cost
     /// About that of one atomic exchange, when it closes.
+    ///
+    /// # Thread-locals
+    /// Do not keep a section in one: the reclamation library gives the thread's identity to another
+    /// thread when this one ends, which may be before the section closes. Nor open one in a
+    /// thread-local's destructor, where it may panic.
     #[inline]
     pub fn pin(&self) -> Pinned<'_, V> {
         Pinned { table: self, section: self.domain.enter() }
@@ -287,7 +296,7 @@ impl<V: Value> Pinned<'_, V> {
 
     /// Takes `tid` out, and answers with what it led to: the removal in `sched_ext_dead()` in Linux
     /// 7.2. Nothing if the table does not have it. The value is dropped when no reader can hold it,
-    /// on whichever thread closes the last section.
+    /// on whichever thread closes the last section, or later: see [`Pinned::flush`].
     ///
     /// # Cost
     /// As [`Pinned::insert`].
@@ -365,16 +374,21 @@ impl<V: Value> Pinned<'_, V> {
     }
 
     /// Hands what this thread has taken out over for reclamation, which otherwise waits until there
-    /// is some more.
+    /// are some 32 pieces of it. It is dropped when the sections that are open now have closed, of
+    /// which this is one.
     pub fn flush(&self) {
-        self.section.flush();
+        self.section.hand_over();
     }
 }
 
 impl<V: Value> Drop for Table<V> {
     fn drop(&mut self) {
-        self.disable();
-        // The domain goes next, and frees what was retired: nobody can have a section any more.
+        let live = self.live.load(Relaxed);
+        if !live.is_null() {
+            // SAFETY: nobody has a section any more, so nobody has what is in it. What was retired
+            // is not in it; the domain, which goes next, frees that.
+            unsafe { DropLive::<V>::free(live) };
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::reclaim::{DropBox, Free, Section};
 /// | `Arc<T>` | `&T` | gives its count back |
 /// | `&'static T` | `&T` | nothing |
 /// | `u32` | `u32` | nothing |
-/// | `NonZeroU64` (64-bit targets) | `NonZeroU64` | nothing |
+/// | `NonZeroU64` | `NonZeroU64` | nothing |
 ///
 /// A larger value goes into a `Box`: the table moves its entries about, and a reader's reference
 /// must stay where it is. The trait is sealed.

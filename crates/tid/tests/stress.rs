@@ -270,3 +270,54 @@ fn coming_and_going() {
     drop(table);
     assert_eq!(LIVE.load(SeqCst), 0);
 }
+
+/// Disabling drops the values, and not only when the table goes; and so does a flush.
+#[test]
+fn disabled_is_dropped() {
+    static LIVE: AtomicU64 = AtomicU64::new(0);
+    let table = Table::enabled().unwrap();
+    for n in 1..=3000 {
+        table.pin().insert(Tid::new(n).unwrap(), task(n, &LIVE)).unwrap();
+    }
+    let section = table.pin();
+    section.remove(Tid::new(1).unwrap());
+    section.flush();
+    assert_eq!(LIVE.load(SeqCst), 3000, "the section is open");
+    drop(section);
+    assert_eq!(LIVE.load(SeqCst), 2999);
+    table.disable();
+    assert_eq!(LIVE.load(SeqCst), 0);
+}
+
+/// A value's end may use the table, also when that is being disabled.
+#[test]
+fn a_value_may_use_the_table_as_it_goes() {
+    static TABLE: std::sync::LazyLock<Table<Box<Last>>> = std::sync::LazyLock::new(Table::new);
+    struct Last;
+    impl Drop for Last {
+        fn drop(&mut self) {
+            TABLE.enable().unwrap();
+            assert!(TABLE.pin().get(Tid::new(1).unwrap()).is_none());
+        }
+    }
+    TABLE.enable().unwrap();
+    for n in 1..=100 {
+        assert!(TABLE.pin().insert(Tid::new(n).unwrap(), Box::new(Last)).is_ok());
+    }
+    TABLE.disable();
+    assert!(TABLE.is_enabled());
+    TABLE.disable();
+}
+
+/// A thread-local table goes after the thread's other thread-locals.
+#[test]
+fn a_table_in_a_thread_local() {
+    thread_local! {
+        static TABLE: Table<u32> = Table::enabled().unwrap();
+    }
+    std::thread::spawn(|| {
+        TABLE.with(|table| table.pin().insert(Tid::new(1).unwrap(), 1).unwrap());
+    })
+    .join()
+    .unwrap();
+}
