@@ -240,11 +240,21 @@ impl Live {
     /// Whether a page for an old chunk would cost newer chunks theirs, and those have ids: a CPU
     /// may sleep for long on a chunk that it has begun.
     fn would_displace(&self, section: &Section<'_>, pages: &Pages, number: u64) -> bool {
-        let widest = directory::widest(pages.count + 1);
-        let newer = self.directory(section).pages(section).filter(|(n, _)| *n > number);
+        let newer = self.pages_too_far(section, pages, number).filter(|(n, _)| *n > number);
         // SAFETY: as in `page`.
-        let live = newer.filter(|(n, _)| n - number >= widest).map(|(_, p)| unsafe { (*p).live() });
-        live.sum::<usize>() >= TOO_FEW
+        newer.map(|(_, page)| unsafe { (*page).live() }).sum::<usize>() >= TOO_FEW
+    }
+
+    /// The pages that no window has together with a chunk.
+    fn pages_too_far<'s>(
+        &self,
+        section: &'s Section<'_>,
+        pages: &Pages,
+        number: u64,
+    ) -> impl Iterator<Item = (u64, *mut Page)> + use<'s> {
+        let widest = directory::widest(pages.count + 1);
+        let all = self.directory(section).pages(section);
+        all.filter(move |(n, _)| n.abs_diff(number) >= widest)
     }
 
     /// Sees to it that the directory's window has a chunk. If that is far from the others, they
@@ -254,8 +264,7 @@ impl Live {
         if old.covers(number) {
             return Ok(());
         }
-        let widest = directory::widest(pages.count + 1);
-        for (far, _) in old.pages(section).filter(|(n, _)| n.abs_diff(number) >= widest) {
+        for (far, _) in self.pages_too_far(section, pages, number) {
             self.give_up_page(section, pages, far)?;
         }
         let (mut first, mut last) = (number, number);

@@ -60,12 +60,17 @@ orderings! {
 static WEAKENED: std::sync::Mutex<Option<&'static str>> = std::sync::Mutex::new(None);
 
 #[cfg(loom)]
+fn weakened() -> std::sync::MutexGuard<'static, Option<&'static str>> {
+    WEAKENED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(loom)]
 fn is_weakened(name: &str) -> bool {
-    *WEAKENED.lock().unwrap_or_else(std::sync::PoisonError::into_inner) == Some(name)
+    *weakened() == Some(name)
 }
 
 /// Makes one of [`NAMES`] relaxed, for all models that run until it is set to another or none.
 #[cfg(loom)]
 pub fn weaken(name: Option<&'static str>) {
-    *WEAKENED.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = name;
+    *weakened() = name;
 }

@@ -60,8 +60,13 @@ fn table(tids: &[u64]) -> Arc<Tasks> {
     Arc::new(table)
 }
 
+/// Whether `n` was inserted, and not there already.
+fn put(table: &Tasks, n: u64) -> bool {
+    table.pin().insert(tid(n), Task::new(n)).is_ok()
+}
+
 fn insert(table: &Tasks, n: u64) {
-    table.pin().insert(tid(n), Task::new(n)).unwrap();
+    assert!(put(table, n));
 }
 
 fn remove(table: &Tasks, n: u64) -> bool {
@@ -94,7 +99,10 @@ fn spawn<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> thread::J
 }
 
 /// Runs `f` beside the rest of the model.
-fn beside(table: &Arc<Tasks>, f: impl FnOnce(&Tasks) + Send + 'static) -> thread::JoinHandle<()> {
+fn beside<R: Send + 'static>(
+    table: &Arc<Tasks>,
+    f: impl FnOnce(&Tasks) -> R + Send + 'static,
+) -> thread::JoinHandle<R> {
     let table = Arc::clone(table);
     spawn(move || f(&table))
 }
@@ -304,12 +312,8 @@ fn remove_insert_of_neighbours() {
 fn duplicate_inserts() {
     model(|| {
         let table = table(&[1]);
-        let put = |table: &Tasks| table.pin().insert(tid(2), Task::new(2)).is_ok();
-        let other = {
-            let table = Arc::clone(&table);
-            spawn(move || put(&table))
-        };
-        let here = put(&table);
+        let other = beside(&table, |table| put(table, 2));
+        let here = put(&table, 2);
         assert!(here != other.join().unwrap());
         assert_eq!(table.pin().len(), 2);
     });
@@ -319,12 +323,8 @@ fn duplicate_inserts() {
 fn duplicate_sparse_inserts() {
     model(|| {
         let table = table(&[]);
-        let put = |table: &Tasks| table.pin().insert(tid(4), Task::new(4)).is_ok();
-        let other = {
-            let table = Arc::clone(&table);
-            spawn(move || put(&table))
-        };
-        let here = put(&table);
+        let other = beside(&table, |table| put(table, 4));
+        let here = put(&table, 4);
         assert!(here != other.join().unwrap());
         assert!(get(&table, 4));
         assert_eq!(table.pin().len(), 1);
@@ -335,15 +335,11 @@ fn duplicate_sparse_inserts() {
 fn duplicate_inserts_in_a_new_chunk() {
     model(|| {
         let table = table(&[]);
-        let put = |table: &Tasks| table.pin().insert(tid(2), Task::new(2)).is_ok();
-        let other = {
-            let table = Arc::clone(&table);
-            spawn(move || {
-                insert(&table, 1);
-                put(&table)
-            })
-        };
-        let here = put(&table);
+        let other = beside(&table, |table| {
+            insert(table, 1);
+            put(table, 2)
+        });
+        let here = put(&table, 2);
         assert!(here != other.join().unwrap());
         assert!(get(&table, 1) && get(&table, 2));
         assert_eq!(table.pin().len(), 2);

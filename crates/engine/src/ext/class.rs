@@ -1,6 +1,7 @@
 //! `ext_sched_class`: the pick, and what goes on while a task runs.
 
 use super::dispatch::Verdict;
+use super::sched::SchedIdx;
 use crate::CpuId;
 use crate::engine::{EnableState, Engine};
 use crate::flags::{DeqFlags, DsqId, EnqFlags, OpsFlags, WakeFlags, rqf};
@@ -54,7 +55,7 @@ impl Engine {
         Picked::Task(p)
     }
 
-    fn warn_zero_slice(&mut self, cpu: CpuId, sched: super::sched::SchedIdx, p: TaskIdx) {
+    fn warn_zero_slice(&mut self, cpu: CpuId, sched: SchedIdx, p: TaskIdx) {
         if self.bypassing(sched, cpu) || self.sch(sched).warned_zero_slice {
             return;
         }
@@ -73,7 +74,7 @@ impl Engine {
         verdict
     }
 
-    fn balance_with(&mut self, cpu: CpuId, prev: TaskIdx, root: super::sched::SchedIdx) -> Verdict {
+    fn balance_with(&mut self, cpu: CpuId, prev: TaskIdx, root: SchedIdx) -> Verdict {
         if self.p(prev).sched_class() == SchedClass::Ext {
             self.update_curr(cpu);
             let goes_on = self.p(prev).queued() && self.p(prev).scx.slice > 0;
@@ -172,7 +173,7 @@ impl Engine {
 
     fn call_select_cpu(
         &mut self,
-        sched: super::sched::SchedIdx,
+        sched: SchedIdx,
         p: TaskIdx,
         prev: CpuId,
         wake: WakeFlags,
@@ -234,7 +235,7 @@ impl Engine {
     }
 
     /// `scx_call_op_set_cpumask()`.
-    pub(crate) fn call_set_cpumask(&mut self, sched: super::sched::SchedIdx, p: TaskIdx) {
+    pub(crate) fn call_set_cpumask(&mut self, sched: SchedIdx, p: TaskIdx) {
         if !self.sch(sched).has(OpSet::SET_CPUMASK) {
             return;
         }
@@ -263,12 +264,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn call_set_weight(
-        &mut self,
-        sched: super::sched::SchedIdx,
-        p: TaskIdx,
-        weight: u32,
-    ) {
+    pub(crate) fn call_set_weight(&mut self, sched: SchedIdx, p: TaskIdx, weight: u32) {
         if self.sch(sched).has(OpSet::SET_WEIGHT) {
             self.call(sched, Op::SetWeight, |ops, cx| {
                 let p = cx.task(p);
