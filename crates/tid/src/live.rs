@@ -215,7 +215,8 @@ impl Live {
         }
         let directory = self.directory(section);
         let may = if new {
-            directory.is_next(section, number)
+            let ids_are_sparse = !self.sparse.lock(section, number).is_new(number);
+            directory.is_next(section, number) && !ids_are_sparse
         } else {
             directory.covers(number) || !self.would_displace(section, &pages, number)
         };
@@ -226,9 +227,6 @@ impl Live {
         // Held until the page is published: nobody puts an id of it into the sparse part then.
         let shard = self.sparse.lock(section, number);
         let also_sparse = !shard.is_new(number);
-        if new && also_sparse {
-            return Ok(false);
-        }
         pages.candidates.try_reserve(1).map_err(|_| Refused::NoMemory)?;
         let page = Page::new(also_sparse).ok_or(Refused::NoMemory)?;
         self.directory(section).insert(number, Box::into_raw(page));

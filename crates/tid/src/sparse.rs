@@ -7,6 +7,7 @@
 //! The slots are in buckets of a cache line, which a lookup compares as a whole, without a branch
 //! for each slot: a branch that waits for memory and is guessed wrong costs more than the memory.
 
+use std::hint::select_unpredictable;
 use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -84,12 +85,6 @@ pub(crate) struct Locked<'s> {
 /// There is no memory.
 pub(crate) struct NoRoom;
 
-/// The lowest of some slots.
-#[inline(always)]
-fn bucket_slot(slots: usize) -> usize {
-    slots.trailing_zeros() as usize % SLOTS
-}
-
 impl Bucket {
     fn new() -> Self {
         Self {
@@ -98,11 +93,13 @@ impl Bucket {
         }
     }
 
-    /// The slots that have an id, as bits.
+    /// The word of an id, if the bucket has it. Which slot that could be is selected, not branched
+    /// to: see above.
     #[inline(always)]
-    fn slots_with(&self, tid: u64) -> usize {
-        let bit = |(i, slot): (usize, &AtomicU64)| usize::from(slot.load(Relaxed) == tid) << i;
-        self.tids.iter().enumerate().map(bit).sum()
+    fn word(&self, tid: u64) -> Option<&AtomicPtr<()>> {
+        let has = |slot: &usize| self.tids[*slot].load(Relaxed) == tid;
+        let slot = (1..SLOTS).fold(0, |other, slot| select_unpredictable(has(&slot), slot, other));
+        has(&slot).then(|| &self.words[slot])
     }
 
     #[inline(always)]
@@ -138,25 +135,24 @@ impl Array {
         after.iter().chain(before)
     }
 
-    /// The word of an id, or null. A call, so that the lookup in a page, which is inlined where it is
-    /// used, stays small.
-    #[inline(never)]
+    /// The word of an id, or null.
+    #[inline(always)]
     fn find(&self, section: &Section<'_>, tid: u64) -> *mut () {
         // SAFETY: there are 2^(64 - shift) buckets.
         let bucket = unsafe { self.buckets.get_unchecked(self.first(tid)) };
-        let found = bucket.slots_with(tid);
-        if found != 0 {
-            return section.load(&bucket.words[bucket_slot(found)], order::sparse_load());
+        match bucket.word(tid) {
+            Some(word) => section.load(word, order::sparse_load()),
+            None if bucket.is_full() => self.find_further(section, tid),
+            None => ptr::null_mut(),
         }
-        if bucket.is_full() { self.find_further(section, tid) } else { ptr::null_mut() }
     }
 
     #[cold]
+    #[inline(never)]
     fn find_further(&self, section: &Section<'_>, tid: u64) -> *mut () {
         for bucket in self.probe(tid).skip(1) {
-            let found = bucket.slots_with(tid);
-            if found != 0 {
-                return section.load(&bucket.words[bucket_slot(found)], order::sparse_load());
+            if let Some(word) = bucket.word(tid) {
+                return section.load(word, order::sparse_load());
             }
             if !bucket.is_full() {
                 break;
