@@ -1,0 +1,3 @@
+//! The agent: what runs on a real kernel.
+
+fn main() {}

@@ -1,0 +1,66 @@
+//! What the agent is to do.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What the agent is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// What.
+    pub task: Task,
+    /// The source of the workload's chance.
+    pub seed: u64,
+    /// How many CPUs the workload is for; a built-in one fits itself to them.
+    pub cpus: usize,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case")]
+pub enum Task {
+    /// Run one scheduler under one workload.
+    Run {
+        /// The compiled scheduler, as the agent sees the file.
+        object: PathBuf,
+        /// Values for the object's global variables, in order.
+        set: Vec<Setting>,
+        /// What the tasks do.
+        workload: WorkloadSource,
+        /// How long the scheduler is to stay attached, in ns.
+        duration_ns: u64,
+    },
+    /// Check the claims of the tid contract.
+    Claims {
+        /// Where the programs that the claims need are, as the agent sees the directory.
+        objects: PathBuf,
+        /// Their numbers; all that there are if empty.
+        only: Vec<u8>,
+    },
+    /// Say which kernel this is, and no more.
+    Probe,
+}
+
+/// A global variable's name, and its value as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// The variable: `name`, or `name.member`, or `name[index]`.
+    pub name: String,
+    /// The value, as the variable's type takes it.
+    pub value: String,
+}
+
+/// Where a workload comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkloadSource {
+    /// A built-in one, by its name.
+    Builtin(String),
+    /// A file in rt-app's format.
+    File {
+        /// Its name, for messages.
+        name: String,
+        /// What is in it.
+        text: String,
+    },
+}

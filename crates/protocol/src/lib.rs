@@ -1,0 +1,12 @@
+//! What the command and the agent on a real kernel say to each other.
+//!
+//! The command hands the agent one [`Job`]; the agent answers with [`Record`]s, one JSON object a
+//! line, as things happen. The last one is [`Record::Done`]: without it the agent did not get
+//! to its end, whatever came before.
+#![forbid(unsafe_code)]
+
+mod job;
+mod record;
+
+pub use job::{Job, Setting, Task, WorkloadSource};
+pub use record::{Counts, Exit, Finding, Kernel, Lost, Record, TidCounts, Verdict};

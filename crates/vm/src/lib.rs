@@ -1,0 +1,2 @@
+//! A real kernel in QEMU.
+#![forbid(unsafe_code)]
