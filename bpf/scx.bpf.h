@@ -80,7 +80,9 @@ SCX_ENUMS(SCX_ENUM_VARIABLE)
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-struct cpumask;
+struct cpumask {
+	unsigned long bits[1];
+};
 
 struct sched_ext_entity {
 	u64 slice;
@@ -96,8 +98,11 @@ struct task_struct {
 	struct sched_ext_entity scx;
 };
 
+/* Its values are the loader's to read. */
+enum scx_exit_kind { SCX_EXIT_NONE };
+
 struct scx_exit_info {
-	int kind;
+	enum scx_exit_kind kind;
 	s64 exit_code;
 	const char *reason;
 	const char *msg;

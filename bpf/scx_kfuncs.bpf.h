@@ -12,7 +12,9 @@
 #ifndef SCX_KFUNCS_BPF_H
 #define SCX_KFUNCS_BPF_H
 
-struct bpf_prog_aux;
+/* Not only declared: to libbpf that would be another kind of type. */
+struct bpf_prog_aux {
+};
 
 s32 scx_bpf_create_dsq___plain(u64 dsq_id, s32 node) __ksym __weak;
 s32 scx_bpf_create_dsq___aux(u64 dsq_id, s32 node, const struct bpf_prog_aux *aux) __ksym __weak;

@@ -92,7 +92,8 @@ struct {
 
 struct fifo __arena fifos[FIFOS];
 struct cpu_ctx __arena cpus[MAX_CPUS];
-u64 __arena idle_cpus[MAX_CPUS / 64];
+/* Not a bitmap: an arena has no atomic and with a result (arch/x86 in 7.2). */
+u32 __arena idle_cpus[MAX_CPUS];
 
 /* Contexts that were never used follow `nr_used` in `slab`. */
 task_ctx_t *slab;
@@ -235,25 +236,22 @@ static __always_inline u64 slice_ns(void)
 
 static __always_inline bool claim_idle(u32 cpu)
 {
-	u64 bit = 1ull << (cpu % 64);
-	u64 __arena *word = &idle_cpus[cpu / 64 % (MAX_CPUS / 64)];
+	u32 __arena *idle = &idle_cpus[cpu % MAX_CPUS];
 
-	if (!(*word & bit))
-		return false;
-	return __sync_fetch_and_and(word, ~bit) & bit;
+	return *idle && __sync_lock_test_and_set(idle, 0);
 }
 
 /* An idle CPU that the task may use, claimed: the previous one, or the next after it; or -1. */
 static __always_inline s32 pick_idle_cpu(struct task_struct *p, s32 prev)
 {
 	u32 nr_cpus = scx_bpf_nr_cpu_ids();
-	u32 i, cpu = prev;
+	u32 i;
 
 	if (p->nr_cpus_allowed == 1 || claim_idle(prev))
 		return prev;
 	bpf_for(i, 1, nr_cpus) {
-		if (++cpu >= nr_cpus)
-			cpu = 0;
+		u32 cpu = prev + i < nr_cpus ? prev + i : prev + i - nr_cpus;
+
 		if (bpf_cpumask_test_cpu(cpu, p->cpus_ptr) && claim_idle(cpu))
 			return cpu;
 	}
@@ -375,13 +373,7 @@ void BPF_STRUCT_OPS(qmap_dispatch, s32 cpu, struct task_struct *prev)
 
 void BPF_STRUCT_OPS(qmap_update_idle, s32 cpu, bool idle)
 {
-	u64 bit = 1ull << ((u32)cpu % 64);
-	u64 __arena *word = &idle_cpus[(u32)cpu / 64 % (MAX_CPUS / 64)];
-
-	if (idle)
-		__sync_fetch_and_or(word, bit);
-	else
-		__sync_fetch_and_and(word, ~bit);
+	idle_cpus[(u32)cpu % MAX_CPUS] = idle;
 }
 
 /* NULL if all are in use. */
@@ -390,6 +382,7 @@ static __always_inline task_ctx_t *alloc_ctx(void)
 	struct locked *locked = lock(SLAB_LOCK);
 	task_ctx_t *tctx = NULL;
 
+	USES_ARENA(arena);
 	if (!locked)
 		return NULL;
 	if (free_ctxs) {
@@ -513,7 +506,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init)
 	online = scx_bpf_get_online_cpumask();
 	bpf_for(i, 0, nr_cpus) {
 		if (bpf_cpumask_test_cpu(i, online))
-			idle_cpus[i / 64 % (MAX_CPUS / 64)] |= 1ull << (i % 64);
+			idle_cpus[i % MAX_CPUS] = true;
 	}
 	scx_bpf_put_cpumask(online);
 	return scx_bpf_create_dsq(SHARED_DSQ, -1);
