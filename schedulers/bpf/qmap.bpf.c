@@ -27,6 +27,7 @@ enum key { key_tid, key_pid };
 const volatile enum key key = key_tid;
 const volatile bool exiting = true;
 const volatile u64 slice_us = 20000;
+/* At most 32, SCX_DSP_DFL_MAX_BATCH: so there is always a slot in the dispatch buffer. */
 const volatile u32 batch = 1;
 const volatile u32 max_tasks = 262144;
 
@@ -40,7 +41,10 @@ u64 lookups_failed;
 #define COUNT(counter) __sync_fetch_and_add(&(counter), 1)
 
 enum {
-	/* All tasks that were taken off a FIFO and wait for a CPU that may run them. */
+	/*
+	 * All tasks that were taken off a FIFO and wait for a CPU that may run them. Where the
+	 * kernel's build cannot create it, SCX_DSQ_GLOBAL does the same.
+	 */
 	SHARED_DSQ = 0,
 	FIFOS = 5,
 	MAX_CPUS = 1024,
@@ -125,23 +129,28 @@ struct {
 	__type(value, struct task_slot);
 } task_slots SEC(".maps");
 
-/* NULL if there is a deadlock, which ejects the scheduler. */
-static __always_inline struct locked *lock(u32 index)
+/*
+ * NULL if the lock cannot be had, which ejects the scheduler. With interrupts off: before 6.18
+ * exit_task also runs in one. Tried twice: it gives up after a quarter of a second, for which
+ * the holder's CPU may not run if it is a virtual one.
+ */
+static __always_inline struct locked *lock(u32 index, unsigned long *flags)
 {
 	struct locked *locked = bpf_map_lookup_elem(&locks, &index);
 
 	if (!locked)
 		return NULL;
-	if (bpf_res_spin_lock(&locked->lock)) {
+	if (bpf_res_spin_lock_irqsave(&locked->lock, flags) &&
+	    bpf_res_spin_lock_irqsave(&locked->lock, flags)) {
 		scx_bpf_error("lock %u cannot be taken", index);
 		return NULL;
 	}
 	return locked;
 }
 
-static __always_inline void unlock(struct locked *locked)
+static __always_inline void unlock(struct locked *locked, unsigned long *flags)
 {
-	bpf_res_spin_unlock(&locked->lock);
+	bpf_res_spin_unlock_irqrestore(&locked->lock, flags);
 }
 
 static __always_inline task_ctx_t *ctx_of(struct task_struct *p)
@@ -169,7 +178,8 @@ static __always_inline void unlink_ctx(fifo_t *fifo, task_ctx_t *tctx)
 static __always_inline void push(u32 index, task_ctx_t *tctx)
 {
 	fifo_t *fifo = &fifos[index];
-	struct locked *locked = lock(index);
+	unsigned long flags;
+	struct locked *locked = lock(index, &flags);
 
 	if (!locked)
 		return;
@@ -181,13 +191,14 @@ static __always_inline void push(u32 index, task_ctx_t *tctx)
 	else
 		fifo->head = tctx;
 	fifo->tail = tctx;
-	unlock(locked);
+	unlock(locked, &flags);
 }
 
 static __always_inline task_ctx_t *pop(u32 index)
 {
 	fifo_t *fifo = &fifos[index];
-	struct locked *locked = lock(index);
+	unsigned long flags;
+	struct locked *locked = lock(index, &flags);
 	task_ctx_t *tctx;
 
 	if (!locked)
@@ -195,7 +206,7 @@ static __always_inline task_ctx_t *pop(u32 index)
 	tctx = fifo->head;
 	if (tctx)
 		unlink_ctx(fifo, tctx);
-	unlock(locked);
+	unlock(locked, &flags);
 	return tctx;
 }
 
@@ -203,16 +214,17 @@ static __always_inline void remove(task_ctx_t *tctx)
 {
 	fifo_t *fifo = tctx->fifo;
 	struct locked *locked;
+	unsigned long flags;
 
 	if (!fifo)
 		return;
-	locked = lock(fifo->index);
+	locked = lock(fifo->index, &flags);
 	if (!locked)
 		return;
 	/* A pop may have been faster. */
 	if (tctx->fifo == fifo)
 		unlink_ctx(fifo, tctx);
-	unlock(locked);
+	unlock(locked, &flags);
 }
 
 /* Coarsely: heavier tasks have the higher FIFO. */
@@ -308,10 +320,16 @@ void BPF_STRUCT_OPS(qmap_dequeue, struct task_struct *p, u64 deq_flags)
 		remove(tctx);
 }
 
+/* The kernel itself looks into the global queue, before it asks for a dispatch and after. */
+static __always_inline bool move_shared_to_local(void)
+{
+	return scx_can_create_dsq() && scx_bpf_dsq_move_to_local(SHARED_DSQ);
+}
+
 static __always_inline void dispatch_task(struct task_struct *p, s32 cpu)
 {
 	COUNT(dispatched);
-	scx_bpf_dsq_insert(p, SHARED_DSQ, slice_ns(), 0);
+	scx_bpf_dsq_insert(p, scx_can_create_dsq() ? SHARED_DSQ : SCX_DSQ_GLOBAL, slice_ns(), 0);
 	/* A task that may not run here would be stranded: its own CPU is to come for it. */
 	if (!bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 		scx_bpf_kick_cpu(scx_bpf_task_cpu(p), 0);
@@ -346,7 +364,7 @@ void BPF_STRUCT_OPS(qmap_dispatch, s32 cpu, struct task_struct *prev)
 	u32 i, left = batch;
 	task_ctx_t *tctx;
 
-	if (scx_bpf_dsq_move_to_local(SHARED_DSQ))
+	if (move_shared_to_local())
 		return;
 	bpf_for(i, 0, FIFOS) {
 		if (!cpuc->dsp_cnt) {
@@ -362,8 +380,8 @@ void BPF_STRUCT_OPS(qmap_dispatch, s32 cpu, struct task_struct *prev)
 			if (!dispatch_ctx(tctx, cpu))
 				continue;
 			cpuc->dsp_cnt--;
-			if (--left == 0 || !scx_bpf_dispatch_nr_slots()) {
-				scx_bpf_dsq_move_to_local(SHARED_DSQ);
+			if (--left == 0) {
+				move_shared_to_local();
 				return;
 			}
 		}
@@ -379,7 +397,8 @@ void BPF_STRUCT_OPS(qmap_update_idle, s32 cpu, bool idle)
 /* NULL if all are in use. */
 static __always_inline task_ctx_t *alloc_ctx(void)
 {
-	struct locked *locked = lock(SLAB_LOCK);
+	unsigned long flags;
+	struct locked *locked = lock(SLAB_LOCK, &flags);
 	task_ctx_t *tctx = NULL;
 
 	USES_ARENA(arena);
@@ -392,19 +411,20 @@ static __always_inline task_ctx_t *alloc_ctx(void)
 		tctx = &slab[nr_used];
 		nr_used++;
 	}
-	unlock(locked);
+	unlock(locked, &flags);
 	return tctx;
 }
 
 static __always_inline void free_ctx(task_ctx_t *tctx)
 {
-	struct locked *locked = lock(SLAB_LOCK);
+	unsigned long flags;
+	struct locked *locked = lock(SLAB_LOCK, &flags);
 
 	if (!locked)
 		return;
 	tctx->next = free_ctxs;
 	free_ctxs = tctx;
-	unlock(locked);
+	unlock(locked, &flags);
 }
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init_task, struct task_struct *p, struct scx_init_task_args *args)
@@ -509,7 +529,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init)
 			idle_cpus[i % MAX_CPUS] = true;
 	}
 	scx_bpf_put_cpumask(online);
-	return scx_bpf_create_dsq(SHARED_DSQ, -1);
+	return scx_can_create_dsq() ? scx_bpf_create_dsq(SHARED_DSQ, -1) : 0;
 }
 
 void BPF_STRUCT_OPS(qmap_exit, struct scx_exit_info *ei)
