@@ -17,7 +17,7 @@ use crate::machine::{self, Accel, Machine};
 use crate::{Cargo, VmError};
 
 /// How long a guest may take to the agent's first word: with KVM, and without.
-const UP: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(120));
+const UP: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(120));
 
 /// How long nothing may come from an agent that is up. It has something to say every second.
 const SILENCE: Duration = Duration::from_secs(60);
