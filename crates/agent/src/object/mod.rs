@@ -247,7 +247,9 @@ impl Loaded {
 
     /// The debug dump, if the scheduler kept it.
     pub fn dump(&self) -> Option<String> {
-        let text = self.section(".data.uei_dump").map(|bytes| until_zero(&bytes))?;
+        // Either an array of its own length, or one that was made longer above.
+        let longer = self.section(".data.uei_dump").map(|bytes| until_zero(&bytes));
+        let text = longer.or_else(|| self.text("uei_dump"))?;
         (!text.is_empty()).then_some(text)
     }
 
