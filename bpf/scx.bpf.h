@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What a sched_ext scheduler in BPF C needs, without a vmlinux.h, on every kernel from 6.16 on.
+ *
+ * Structs have only the members that are used; libbpf finds where the running kernel has them.
+ * Names are the kernel's. Where a function or a flag differs between kernels, it is written here
+ * once: see the functions at the end, and SCX_ENUMS.
+ *
+ * What a loader has to do is said at SCX_ENUMS and at struct user_exit_info.
+ */
+#ifndef SCX_BPF_H
+#define SCX_BPF_H
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed char __s8;
+typedef short __s16;
+typedef int __s32;
+typedef long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u32 __wsum;
+typedef __u16 __sum16;
+
+typedef __u8 u8;
+typedef __u32 u32;
+typedef __u64 u64;
+typedef __s32 s32;
+typedef __s64 s64;
+typedef _Bool bool;
+enum { false, true };
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+/* Of the user-space interface, which does not change. */
+enum {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
+	BPF_MAP_TYPE_ARENA = 33,
+
+	BPF_F_NO_PREALLOC = 1 << 0,
+	BPF_F_MMAPABLE = 1 << 10,
+
+	BPF_NOEXIST = 1,
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
+};
+
+enum {
+	ENOENT = 2,
+	ENOMEM = 12,
+	EBUSY = 16,
+	EINVAL = 22,
+};
+
+/*
+ * Constants of the kernel, under the kernel's names. Each is a variable `__NAME` in .rodata, which
+ * the loader sets before load to the value of the enumerator NAME in the BTF of the running
+ * kernel, or leaves at 0 if that kernel has none.
+ */
+#define SCX_ENUMS(_)                                                                               \
+	_(SCX_DSQ_LOCAL)                                                                           \
+	_(SCX_DSQ_LOCAL_ON)                                                                        \
+	_(SCX_ENQ_CPU_SELECTED)                                                                    \
+	_(SCX_ENQ_REENQ)                                                                           \
+	_(SCX_OPS_ENQ_EXITING)                                                                     \
+	_(SCX_OPS_TID_TO_TASK)
+
+#define SCX_ENUM_VARIABLE(name) const volatile u64 __##name;
+SCX_ENUMS(SCX_ENUM_VARIABLE)
+#define SCX_DSQ_LOCAL __SCX_DSQ_LOCAL
+#define SCX_DSQ_LOCAL_ON __SCX_DSQ_LOCAL_ON
+#define SCX_ENQ_CPU_SELECTED __SCX_ENQ_CPU_SELECTED
+#define SCX_ENQ_REENQ __SCX_ENQ_REENQ
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct cpumask;
+
+struct sched_ext_entity {
+	u64 slice;
+	u64 dsq_vtime;
+	u32 weight;
+};
+
+struct task_struct {
+	unsigned int __state;
+	int pid;
+	int nr_cpus_allowed;
+	const struct cpumask *cpus_ptr;
+	struct sched_ext_entity scx;
+};
+
+struct scx_exit_info {
+	int kind;
+	s64 exit_code;
+	const char *reason;
+	const char *msg;
+	char *dump;
+};
+
+#pragma clang attribute pop
+
+struct scx_init_task_args;
+struct scx_exit_task_args;
+struct scx_dump_ctx;
+
+/* libbpf matches members by name, so that those which are not used need not be here. */
+struct sched_ext_ops {
+	s32 (*select_cpu)(struct task_struct *p, s32 prev_cpu, u64 wake_flags);
+	void (*enqueue)(struct task_struct *p, u64 enq_flags);
+	void (*dequeue)(struct task_struct *p, u64 deq_flags);
+	void (*dispatch)(s32 cpu, struct task_struct *prev);
+	void (*running)(struct task_struct *p);
+	void (*stopping)(struct task_struct *p, bool runnable);
+	void (*update_idle)(s32 cpu, bool idle);
+	s32 (*init_task)(struct task_struct *p, struct scx_init_task_args *args);
+	void (*exit_task)(struct task_struct *p, struct scx_exit_task_args *args);
+	void (*enable)(struct task_struct *p);
+	void (*dump)(struct scx_dump_ctx *ctx);
+	void (*dump_cpu)(struct scx_dump_ctx *ctx, s32 cpu, bool idle);
+	void (*dump_task)(struct scx_dump_ctx *ctx, struct task_struct *p);
+	s32 (*init)(void);
+	void (*exit)(struct scx_exit_info *ei);
+	u64 flags;
+	u32 timeout_ms;
+	char name[128];
+};
+
+#define BPF_STRUCT_OPS(name, args...) SEC("struct_ops/" #name) BPF_PROG(name, ##args)
+#define BPF_STRUCT_OPS_SLEEPABLE(name, args...) SEC("struct_ops.s/" #name) BPF_PROG(name, ##args)
+
+/* For bpf_for() and bpf_repeat(). */
+struct bpf_iter_num {
+	u64 __opaque[1];
+} __attribute__((aligned(8)));
+
+/* Kernel functions that are the same on all these kernels. */
+s32 scx_bpf_select_cpu_dfl(struct task_struct *p, s32 prev_cpu, u64 wake_flags,
+			   bool *is_idle) __ksym;
+void scx_bpf_kick_cpu(s32 cpu, u64 flags) __ksym;
+s32 scx_bpf_task_cpu(const struct task_struct *p) __ksym;
+u32 scx_bpf_nr_cpu_ids(void) __ksym;
+const struct cpumask *scx_bpf_get_online_cpumask(void) __ksym;
+void scx_bpf_put_cpumask(const struct cpumask *cpumask) __ksym;
+void scx_bpf_error_bstr(char *fmt, unsigned long long *data, u32 data__sz) __ksym;
+void scx_bpf_dump_bstr(char *fmt, unsigned long long *data, u32 data__sz) __ksym;
+
+bool bpf_cpumask_test_cpu(u32 cpu, const struct cpumask *cpumask) __ksym;
+struct task_struct *bpf_task_acquire(struct task_struct *p) __ksym;
+void bpf_task_release(struct task_struct *p) __ksym;
+struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
+void bpf_preempt_disable(void) __ksym;
+void bpf_preempt_enable(void) __ksym;
+
+/* Matched by name and size. A map value or a global with a section of its own can be one. */
+struct bpf_res_spin_lock {
+	u32 val;
+};
+
+int bpf_res_spin_lock(struct bpf_res_spin_lock *lock) __ksym;
+void bpf_res_spin_unlock(struct bpf_res_spin_lock *lock) __ksym;
+
+#define __arena __attribute__((address_space(1)))
+
+void __arena *bpf_arena_alloc_pages(void *map, void __arena *addr, u32 page_cnt, int node_id,
+				    u64 flags) __ksym;
+
+/*
+ * The verifier allows arena pointers in programs that load the arena's map only. One that takes
+ * them all from elsewhere (task storage, say) has to name the map.
+ */
+#define USES_ARENA(map) asm volatile("" ::"r"(&(map)))
+
+/* As printf(). `fmt` must not be const for the verifier, nor on the stack. */
+#define SCX_BSTR(call, fmt, args...)                                                               \
+	({                                                                                         \
+		static char ___fmt[] = fmt;                                                        \
+		unsigned long long ___args[___bpf_narg(args) ?: 1] = {};                           \
+		___bpf_fill(___args, ##args);                                                      \
+		call(___fmt, ___args, sizeof(___args));                                            \
+	})
+
+/* Ejects the scheduler, with this message. */
+#define scx_bpf_error(fmt, args...) SCX_BSTR(scx_bpf_error_bstr, fmt, ##args)
+/* Adds to the debug dump. */
+#define scx_bpf_dump(fmt, args...) SCX_BSTR(scx_bpf_dump_bstr, fmt, ##args)
+
+#include "scx_exit.bpf.h"
+#include "scx_kfuncs.bpf.h"
+
+#endif

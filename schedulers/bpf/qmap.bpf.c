@@ -1,0 +1,543 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * qmap: five FIFOs, chosen by weight, drained round-robin with more from the higher ones.
+ *
+ * Its FIFOs are linked through the contexts of its tasks, which are in an arena and so cannot hold
+ * a pointer to a task. How it finds the task of a context that it takes off a FIFO is the point:
+ * by the tid, or by the pid that the task had when init_task saw it. The same scheduler in Rust,
+ * for the engine, is schedulers/src/qmap.rs: same options, counters and dump.
+ *
+ * For a loader, before load:
+ * - an option is a `const volatile` of its name. One that is an enum takes `NAME=VALUE` as its
+ *   enumerator NAME_VALUE; a bool is on or off.
+ * - `__SCX_*` in .rodata: see SCX_ENUMS in scx.bpf.h.
+ * - the flags of qmap_ops: __SCX_OPS_ENQ_EXITING with exiting=on, __SCX_OPS_TID_TO_TASK with
+ *   key=tid.
+ * - scx_tid_last_switch need not be loaded where __SCX_OPS_TID_TO_TASK is not 0; elsewhere it is
+ *   attached before qmap_ops.
+ * After: the counters are the u64 globals below; `uei` is in scx_exit.bpf.h.
+ */
+#include "scx.bpf.h"
+#include "scx_tid.bpf.h"
+
+char _license[] SEC("license") = "GPL";
+
+enum key { key_tid, key_pid };
+
+const volatile enum key key = key_tid;
+const volatile bool exiting = true;
+const volatile u64 slice_us = 20000;
+const volatile u32 batch = 1;
+const volatile u32 max_tasks = 262144;
+
+u64 enqueued;
+u64 dispatched;
+u64 reenqueued;
+u64 dequeued;
+u64 direct_dispatched_from_enqueue;
+u64 lookups_failed;
+
+#define COUNT(counter) __sync_fetch_and_add(&(counter), 1)
+
+enum {
+	/* All tasks that were taken off a FIFO and wait for a CPU that may run them. */
+	SHARED_DSQ = 0,
+	FIFOS = 5,
+	MAX_CPUS = 1024,
+	/* For the verifier, to which a loop has to end. */
+	MANY = 1 << 22,
+};
+
+struct fifo;
+
+/* A task's context. */
+struct task_ctx {
+	/* Of the FIFO, or of the free list. */
+	struct task_ctx __arena *next;
+	struct task_ctx __arena *prev;
+	/* The one it is on, if any. */
+	struct fifo __arena *fifo;
+	u64 tid;
+	/* With key=tid, for the dump only. */
+	s32 pid;
+	bool force_local;
+};
+
+typedef struct task_ctx __arena task_ctx_t;
+
+struct fifo {
+	task_ctx_t *head;
+	task_ctx_t *tail;
+	u32 index;
+};
+
+typedef struct fifo __arena fifo_t;
+
+struct cpu_ctx {
+	/* The FIFO at hand, and how many more to take from it. */
+	u32 dsp_idx;
+	u32 dsp_cnt;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARENA);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	/* In pages: room for the most that max_tasks may be. */
+	__uint(max_entries, 1 << 16);
+	/* Where user space has it. */
+	__ulong(map_extra, 1ull << 44);
+} arena SEC(".maps");
+
+#define PAGE_BYTES 4096
+
+struct fifo __arena fifos[FIFOS];
+struct cpu_ctx __arena cpus[MAX_CPUS];
+u64 __arena idle_cpus[MAX_CPUS / 64];
+
+/* Contexts that were never used follow `nr_used` in `slab`. */
+task_ctx_t *slab;
+task_ctx_t *free_ctxs;
+u32 nr_used;
+
+struct locked {
+	struct bpf_res_spin_lock lock;
+};
+
+/* One lock for each FIFO, and one for the slab. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FIFOS + 1);
+	__type(key, u32);
+	__type(value, struct locked);
+} locks SEC(".maps");
+
+#define SLAB_LOCK FIFOS
+
+struct task_slot {
+	task_ctx_t *ctx;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_slot);
+} task_slots SEC(".maps");
+
+/* NULL if there is a deadlock, which ejects the scheduler. */
+static __always_inline struct locked *lock(u32 index)
+{
+	struct locked *locked = bpf_map_lookup_elem(&locks, &index);
+
+	if (!locked)
+		return NULL;
+	if (bpf_res_spin_lock(&locked->lock)) {
+		scx_bpf_error("lock %u cannot be taken", index);
+		return NULL;
+	}
+	return locked;
+}
+
+static __always_inline void unlock(struct locked *locked)
+{
+	bpf_res_spin_unlock(&locked->lock);
+}
+
+static __always_inline task_ctx_t *ctx_of(struct task_struct *p)
+{
+	struct task_slot *slot;
+
+	USES_ARENA(arena);
+	slot = bpf_task_storage_get(&task_slots, p, NULL, 0);
+	return slot ? slot->ctx : NULL;
+}
+
+static __always_inline void unlink_ctx(fifo_t *fifo, task_ctx_t *tctx)
+{
+	if (tctx->prev)
+		tctx->prev->next = tctx->next;
+	else
+		fifo->head = tctx->next;
+	if (tctx->next)
+		tctx->next->prev = tctx->prev;
+	else
+		fifo->tail = tctx->prev;
+	tctx->fifo = NULL;
+}
+
+static __always_inline void push(u32 index, task_ctx_t *tctx)
+{
+	fifo_t *fifo = &fifos[index];
+	struct locked *locked = lock(index);
+
+	if (!locked)
+		return;
+	tctx->fifo = fifo;
+	tctx->next = NULL;
+	tctx->prev = fifo->tail;
+	if (fifo->tail)
+		fifo->tail->next = tctx;
+	else
+		fifo->head = tctx;
+	fifo->tail = tctx;
+	unlock(locked);
+}
+
+static __always_inline task_ctx_t *pop(u32 index)
+{
+	fifo_t *fifo = &fifos[index];
+	struct locked *locked = lock(index);
+	task_ctx_t *tctx;
+
+	if (!locked)
+		return NULL;
+	tctx = fifo->head;
+	if (tctx)
+		unlink_ctx(fifo, tctx);
+	unlock(locked);
+	return tctx;
+}
+
+static __always_inline void remove(task_ctx_t *tctx)
+{
+	fifo_t *fifo = tctx->fifo;
+	struct locked *locked;
+
+	if (!fifo)
+		return;
+	locked = lock(fifo->index);
+	if (!locked)
+		return;
+	/* A pop may have been faster. */
+	if (tctx->fifo == fifo)
+		unlink_ctx(fifo, tctx);
+	unlock(locked);
+}
+
+/* Coarsely: heavier tasks have the higher FIFO. */
+static __always_inline u32 weight_to_fifo(u32 weight)
+{
+	if (weight <= 25)
+		return 0;
+	if (weight <= 50)
+		return 1;
+	if (weight < 200)
+		return 2;
+	if (weight < 400)
+		return 3;
+	return 4;
+}
+
+static __always_inline u64 slice_ns(void)
+{
+	return slice_us * 1000;
+}
+
+static __always_inline bool claim_idle(u32 cpu)
+{
+	u64 bit = 1ull << (cpu % 64);
+	u64 __arena *word = &idle_cpus[cpu / 64 % (MAX_CPUS / 64)];
+
+	if (!(*word & bit))
+		return false;
+	return __sync_fetch_and_and(word, ~bit) & bit;
+}
+
+/* An idle CPU that the task may use, claimed: the previous one, or the next after it; or -1. */
+static __always_inline s32 pick_idle_cpu(struct task_struct *p, s32 prev)
+{
+	u32 nr_cpus = scx_bpf_nr_cpu_ids();
+	u32 i, cpu = prev;
+
+	if (p->nr_cpus_allowed == 1 || claim_idle(prev))
+		return prev;
+	bpf_for(i, 1, nr_cpus) {
+		if (++cpu >= nr_cpus)
+			cpu = 0;
+		if (bpf_cpumask_test_cpu(cpu, p->cpus_ptr) && claim_idle(cpu))
+			return cpu;
+	}
+	return -1;
+}
+
+s32 BPF_STRUCT_OPS(qmap_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
+{
+	task_ctx_t *tctx = ctx_of(p);
+	s32 cpu;
+
+	if (!tctx)
+		return prev_cpu;
+	cpu = pick_idle_cpu(p, prev_cpu);
+	if (cpu < 0)
+		return prev_cpu;
+	tctx->force_local = true;
+	return cpu;
+}
+
+void BPF_STRUCT_OPS(qmap_enqueue, struct task_struct *p, u64 enq_flags)
+{
+	task_ctx_t *tctx = ctx_of(p);
+	s32 cpu;
+
+	if (!tctx)
+		return;
+	if (enq_flags & SCX_ENQ_REENQ)
+		COUNT(reenqueued);
+	if (tctx->force_local) {
+		tctx->force_local = false;
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice_ns(), enq_flags);
+		return;
+	}
+	/* select_cpu() was not asked: look for an idle CPU here. */
+	if (!(enq_flags & SCX_ENQ_CPU_SELECTED)) {
+		cpu = pick_idle_cpu(p, scx_bpf_task_cpu(p));
+		if (cpu >= 0) {
+			COUNT(direct_dispatched_from_enqueue);
+			scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL_ON | cpu, slice_ns(), enq_flags);
+			return;
+		}
+	}
+	push(weight_to_fifo(p->scx.weight), tctx);
+	COUNT(enqueued);
+}
+
+void BPF_STRUCT_OPS(qmap_dequeue, struct task_struct *p, u64 deq_flags)
+{
+	task_ctx_t *tctx = ctx_of(p);
+
+	COUNT(dequeued);
+	if (tctx)
+		remove(tctx);
+}
+
+static __always_inline void dispatch_task(struct task_struct *p, s32 cpu)
+{
+	COUNT(dispatched);
+	scx_bpf_dsq_insert(p, SHARED_DSQ, slice_ns(), 0);
+	/* A task that may not run here would be stranded: its own CPU is to come for it. */
+	if (!bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+		scx_bpf_kick_cpu(scx_bpf_task_cpu(p), 0);
+}
+
+/* Whether there still is a task to the context. */
+static __always_inline bool dispatch_ctx(task_ctx_t *tctx, s32 cpu)
+{
+	struct task_struct *p;
+
+	if (key == key_pid) {
+		p = bpf_task_from_pid(tctx->pid);
+		if (p) {
+			dispatch_task(p, cpu);
+			bpf_task_release(p);
+			return true;
+		}
+	} else {
+		p = scx_tid_to_task(tctx->tid);
+		if (p) {
+			dispatch_task(p, cpu);
+			return true;
+		}
+	}
+	COUNT(lookups_failed);
+	return false;
+}
+
+void BPF_STRUCT_OPS(qmap_dispatch, s32 cpu, struct task_struct *prev)
+{
+	struct cpu_ctx __arena *cpuc = &cpus[(u32)cpu % MAX_CPUS];
+	u32 i, left = batch;
+	task_ctx_t *tctx;
+
+	if (scx_bpf_dsq_move_to_local(SHARED_DSQ))
+		return;
+	bpf_for(i, 0, FIFOS) {
+		if (!cpuc->dsp_cnt) {
+			cpuc->dsp_idx = (cpuc->dsp_idx + 1) % FIFOS;
+			cpuc->dsp_cnt = 1 << cpuc->dsp_idx;
+		}
+		bpf_repeat(MANY) {
+			if (!cpuc->dsp_cnt)
+				break;
+			tctx = pop(cpuc->dsp_idx);
+			if (!tctx)
+				break;
+			if (!dispatch_ctx(tctx, cpu))
+				continue;
+			cpuc->dsp_cnt--;
+			if (--left == 0 || !scx_bpf_dispatch_nr_slots()) {
+				scx_bpf_dsq_move_to_local(SHARED_DSQ);
+				return;
+			}
+		}
+		cpuc->dsp_cnt = 0;
+	}
+}
+
+void BPF_STRUCT_OPS(qmap_update_idle, s32 cpu, bool idle)
+{
+	u64 bit = 1ull << ((u32)cpu % 64);
+	u64 __arena *word = &idle_cpus[(u32)cpu / 64 % (MAX_CPUS / 64)];
+
+	if (idle)
+		__sync_fetch_and_or(word, bit);
+	else
+		__sync_fetch_and_and(word, ~bit);
+}
+
+/* NULL if all are in use. */
+static __always_inline task_ctx_t *alloc_ctx(void)
+{
+	struct locked *locked = lock(SLAB_LOCK);
+	task_ctx_t *tctx = NULL;
+
+	if (!locked)
+		return NULL;
+	if (free_ctxs) {
+		tctx = free_ctxs;
+		free_ctxs = tctx->next;
+	} else if (nr_used < max_tasks) {
+		tctx = &slab[nr_used];
+		nr_used++;
+	}
+	unlock(locked);
+	return tctx;
+}
+
+static __always_inline void free_ctx(task_ctx_t *tctx)
+{
+	struct locked *locked = lock(SLAB_LOCK);
+
+	if (!locked)
+		return;
+	tctx->next = free_ctxs;
+	free_ctxs = tctx;
+	unlock(locked);
+}
+
+s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init_task, struct task_struct *p, struct scx_init_task_args *args)
+{
+	struct task_slot *slot;
+	task_ctx_t *tctx;
+	s32 err;
+
+	err = scx_tid_init_task(p);
+	if (err)
+		return err;
+	slot = bpf_task_storage_get(&task_slots, p, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	tctx = slot ? alloc_ctx() : NULL;
+	if (!tctx) {
+		scx_tid_exit_task(p);
+		scx_bpf_error("task_ctx slab exhausted (max_tasks=%u)", max_tasks);
+		return -ENOMEM;
+	}
+	tctx->next = NULL;
+	tctx->prev = NULL;
+	tctx->fifo = NULL;
+	tctx->tid = scx_tid_of_task(p);
+	tctx->pid = p->pid;
+	tctx->force_local = false;
+	slot->ctx = tctx;
+	return 0;
+}
+
+void BPF_STRUCT_OPS(qmap_exit_task, struct task_struct *p, struct scx_exit_task_args *args)
+{
+	struct task_slot *slot;
+	task_ctx_t *tctx;
+
+	USES_ARENA(arena);
+	scx_tid_exit_task(p);
+	slot = bpf_task_storage_get(&task_slots, p, NULL, 0);
+	if (!slot || !slot->ctx)
+		return;
+	tctx = slot->ctx;
+	slot->ctx = NULL;
+	remove(tctx);
+	free_ctx(tctx);
+}
+
+/* Walks without locks, as scx_bpf_dump() may not be called under one: a snapshot at best. */
+void BPF_STRUCT_OPS(qmap_dump, struct scx_dump_ctx *dctx)
+{
+	task_ctx_t *tctx;
+	u32 i;
+
+	USES_ARENA(arena);
+	bpf_for(i, 0, FIFOS) {
+		scx_bpf_dump("QMAP FIFO[%u]:", i);
+		tctx = fifos[i].head;
+		bpf_repeat(4096) {
+			if (!tctx)
+				break;
+			scx_bpf_dump(" %d:%llu", tctx->pid, tctx->tid);
+			tctx = tctx->next;
+		}
+		scx_bpf_dump("\n");
+	}
+}
+
+void BPF_STRUCT_OPS(qmap_dump_cpu, struct scx_dump_ctx *dctx, s32 cpu, bool idle)
+{
+	struct cpu_ctx __arena *cpuc = &cpus[(u32)cpu % MAX_CPUS];
+
+	if (!idle)
+		scx_bpf_dump("QMAP: dsp_idx=%u dsp_cnt=%u", cpuc->dsp_idx, cpuc->dsp_cnt);
+}
+
+void BPF_STRUCT_OPS(qmap_dump_task, struct scx_dump_ctx *dctx, struct task_struct *p)
+{
+	task_ctx_t *tctx = ctx_of(p);
+
+	if (tctx)
+		scx_bpf_dump("QMAP: force_local=%d", tctx->force_local);
+}
+
+s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init)
+{
+	u32 pages = ((u64)max_tasks * sizeof(struct task_ctx) + PAGE_BYTES - 1) / PAGE_BYTES;
+	u32 i, nr_cpus = scx_bpf_nr_cpu_ids();
+	const struct cpumask *online;
+
+	if (nr_cpus > MAX_CPUS) {
+		scx_bpf_error("%u CPUs, and room for %d", nr_cpus, MAX_CPUS);
+		return -EINVAL;
+	}
+	slab = bpf_arena_alloc_pages(&arena, NULL, pages, -1, 0);
+	if (!slab) {
+		scx_bpf_error("no memory for %u task contexts", max_tasks);
+		return -ENOMEM;
+	}
+	bpf_for(i, 0, FIFOS)
+		fifos[i].index = i;
+	/* update_idle() tells of changes only: a CPU that has been idle would never be used. */
+	online = scx_bpf_get_online_cpumask();
+	bpf_for(i, 0, nr_cpus) {
+		if (bpf_cpumask_test_cpu(i, online))
+			idle_cpus[i / 64 % (MAX_CPUS / 64)] |= 1ull << (i % 64);
+	}
+	scx_bpf_put_cpumask(online);
+	return scx_bpf_create_dsq(SHARED_DSQ, -1);
+}
+
+void BPF_STRUCT_OPS(qmap_exit, struct scx_exit_info *ei)
+{
+	uei_record(ei);
+}
+
+SEC(".struct_ops.link")
+struct sched_ext_ops qmap_ops = {
+	.select_cpu = (void *)qmap_select_cpu,
+	.enqueue = (void *)qmap_enqueue,
+	.dequeue = (void *)qmap_dequeue,
+	.dispatch = (void *)qmap_dispatch,
+	.update_idle = (void *)qmap_update_idle,
+	.init_task = (void *)qmap_init_task,
+	.exit_task = (void *)qmap_exit_task,
+	.dump = (void *)qmap_dump,
+	.dump_cpu = (void *)qmap_dump_cpu,
+	.dump_task = (void *)qmap_dump_task,
+	.init = (void *)qmap_init,
+	.exit = (void *)qmap_exit,
+	.timeout_ms = 5000,
+	.name = "qmap",
+};
