@@ -29,7 +29,8 @@ pub fn run(_job: &Job, run: &Run, report: &Report) -> Result<()> {
     report.doing("loading the scheduler");
     let mut opened = Opened::open(&run.object)?;
     run.set.iter().try_for_each(|setting| opened.set(setting))?;
-    let flags = opened.flags()?;
+    let native = opened.has_portable_tid().then(|| opened.kernel_has_tids());
+    let flags = opened.set_flags(run.flags.as_deref())?;
     let mut loaded = match opened.load()? {
         Ok(loaded) => loaded,
         Err(refusal) => return refused(&refusal, report),
@@ -45,7 +46,7 @@ pub fn run(_job: &Job, run: &Run, report: &Report) -> Result<()> {
     wait_for(|| loaded.number("uei.kind").is_some_and(|kind| kind != 0) || kernel::state() == "enabled")
         .context("the scheduler does not become enabled")?;
     let name = kernel::root();
-    report.say(&Record::Attached { name: name.clone(), flags, native_tid: None });
+    report.say(&Record::Attached { name: name.clone(), flags, native_tid: native });
 
     let mut said = Instant::now();
     while kernel::state() == "enabled" && at(start) < run.duration_ns {

@@ -39,6 +39,9 @@ pub struct Run {
     pub object: PathBuf,
     /// Values for the object's global variables, in order.
     pub set: Vec<Setting>,
+    /// The flags of its operations by name, as far as the kernel has them. Without this list, those
+    /// with which it was compiled, and `SCX_OPS_TID_TO_TASK` if it has the portable tid.
+    pub flags: Option<Vec<String>>,
     /// What the tasks do.
     pub workload: WorkloadSource,
     /// How long the scheduler is to stay attached, in ns.

@@ -20,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(_) => Task::Run(Run {
             object: PathBuf::from("/scheduler.bpf.o"),
             set: set.collect(),
+            flags: None,
             workload: WorkloadSource::Builtin("nonleader-exec".to_owned()),
             duration_ns: 10_000_000_000,
         }),

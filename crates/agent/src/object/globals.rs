@@ -1,10 +1,15 @@
 //! An object's global variables, by name, as its BTF describes them.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use libbpf_rs::btf::types::{
     Array, DataSec, Enum, Enum64, Int, IntEncoding, MemberAttr, Struct, Var,
 };
 use libbpf_rs::btf::{Btf, BtfType, HasSize as _, ReferencesType as _, TypeId};
+use object::{Object as _, ObjectSymbol as _};
 
 /// Where a variable, or a part of one, is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +40,39 @@ pub struct Global {
     pub place: Place,
 }
 
+/// An object's types, and where its variables are.
+pub struct Types {
+    btf: Btf<'static>,
+    /// A compiler leaves the offsets in the BTF at 0: the symbols have them.
+    offsets: BTreeMap<String, usize>,
+}
+
+impl Types {
+    /// Those of an object file.
+    ///
+    /// # Errors
+    /// It is no ELF file, or has no BTF.
+    pub fn open(path: &Path) -> Result<Self> {
+        let content = fs::read(path)?;
+        let file = object::File::parse(&*content)?;
+        let offset = |symbol: object::Symbol<'_, '_>| {
+            Some((symbol.name().ok()?.to_owned(), symbol.address() as usize))
+        };
+        let offsets = file.symbols().filter_map(offset).collect();
+        let btf = Btf::from_path(path).context("no BTF in it; compile it with -g")?;
+        Ok(Self { btf, offsets })
+    }
+
+    /// The types alone.
+    pub fn btf(&self) -> &Btf<'static> {
+        &self.btf
+    }
+}
+
 /// All global variables, section by section.
-pub fn all(btf: &Btf<'_>) -> Vec<Global> {
+pub fn all(types: &Types) -> Vec<Global> {
     let mut globals = Vec::new();
+    let btf = &types.btf;
     for section in btf.type_by_kind::<DataSec<'_>>() {
         let Some(section_name) = section.name().and_then(|name| name.to_str()) else { continue };
         for entry in section.iter() {
@@ -45,7 +80,7 @@ pub fn all(btf: &Btf<'_>) -> Vec<Global> {
             let Some(name) = var.name().and_then(|name| name.to_str()) else { continue };
             let place = Place {
                 section: section_name.to_owned(),
-                offset: entry.offset as usize,
+                offset: types.offsets.get(name).copied().unwrap_or(entry.offset as usize),
                 size: entry.size,
                 ty: var.referenced_type_id(),
             };
@@ -59,10 +94,10 @@ pub fn all(btf: &Btf<'_>) -> Vec<Global> {
 ///
 /// # Errors
 /// There is none. The message names those that there are.
-pub fn find(btf: &Btf<'_>, path: &str) -> Result<Place> {
+pub fn find(types: &Types, path: &str) -> Result<Place> {
     let end = path.find(['.', '[']).unwrap_or(path.len());
     let (name, mut rest) = path.split_at(end);
-    let globals = all(btf);
+    let globals = all(types);
     let global = globals.iter().find(|global| global.name == name).ok_or_else(|| {
         let settable = globals.iter().filter(|global| is_settable(global));
         let names: Vec<_> = settable.map(|global| global.name.as_str()).collect();
@@ -74,14 +109,14 @@ pub fn find(btf: &Btf<'_>, path: &str) -> Result<Place> {
             let end = after.find(['.', '[']).unwrap_or(after.len());
             let (member, after) = after.split_at(end);
             rest = after;
-            self::member(btf, &place, member)?
+            self::member(types, &place, member)?
         } else {
             let (index, after) = rest
                 .strip_prefix('[')
                 .and_then(|after| after.split_once(']'))
                 .with_context(|| format!("`{path}`: `{rest}` is neither .member nor [index]"))?;
             rest = after;
-            element(btf, &place, index)?
+            element(&types.btf, &place, index)?
         };
     }
     Ok(place)
@@ -97,7 +132,8 @@ fn is_settable(global: &Global) -> bool {
 ///
 /// # Errors
 /// It is no structure, or has no such member.
-pub fn member(btf: &Btf<'_>, whole: &Place, name: &str) -> Result<Place> {
+pub fn member(types: &Types, whole: &Place, name: &str) -> Result<Place> {
+    let btf = &types.btf;
     let ty = resolve(btf, whole.ty)?;
     let structure =
         Struct::try_from(ty).map_err(|_| anyhow!("`.{name}`: what is before it has no members"))?;
@@ -136,8 +172,8 @@ fn element(btf: &Btf<'_>, whole: &Place, index: &str) -> Result<Place> {
 ///
 /// # Errors
 /// The variable cannot have it.
-pub fn encode(btf: &Btf<'_>, place: &Place, value: &str) -> Result<Vec<u8>> {
-    let ty = resolve(btf, place.ty)?;
+pub fn encode(types: &Types, place: &Place, value: &str) -> Result<Vec<u8>> {
+    let ty = resolve(&types.btf, place.ty)?;
     if let Some(number) = enumerator(&ty, value) {
         return Ok(number.to_le_bytes()[..place.size].to_vec());
     }
@@ -163,8 +199,8 @@ pub fn encode(btf: &Btf<'_>, place: &Place, value: &str) -> Result<Vec<u8>> {
 }
 
 /// Bytes as the number that they are; nothing if it is none, or negative.
-pub fn decode(btf: &Btf<'_>, place: &Place, section: &[u8]) -> Option<u64> {
-    let scalar = scalar(&resolve(btf, place.ty).ok()?)?;
+pub fn decode(types: &Types, place: &Place, section: &[u8]) -> Option<u64> {
+    let scalar = scalar(&resolve(&types.btf, place.ty).ok()?)?;
     let bytes = section.get(place.offset..place.offset + place.size.min(8))?;
     let mut word = [0; 8];
     word[..bytes.len()].copy_from_slice(bytes);

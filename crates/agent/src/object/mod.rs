@@ -12,7 +12,7 @@ use libbpf_rs::btf::{Btf, BtfType, ReferencesType as _};
 use libbpf_rs::{Link, MapCore as _, MapFlags, MapType, Object, ObjectBuilder, OpenObject};
 use scxlab_protocol::Setting;
 
-use self::globals::Place;
+use self::globals::{Place, Types};
 
 /// Lines of the verifier's log in a message.
 const LOG_LINES: usize = 25;
@@ -23,17 +23,23 @@ const DUMP: u32 = 32 << 10;
 /// The kernel's types that a scheduler's operations are of: the cpu form, and the cid form.
 const OPS_TYPES: &[&str] = &["sched_ext_ops", "sched_ext_ops_cid"];
 
+/// The flag with which the kernel keeps a table of tids.
+const TID_TO_TASK: &str = "SCX_OPS_TID_TO_TASK";
+
+/// The portable tid's own program, for kernels that have no tids.
+const LAST_SWITCH: &str = "scx_tid_last_switch";
+
 /// A compiled scheduler that is not in the kernel yet.
 pub struct Opened {
     object: OpenObject,
-    types: Btf<'static>,
+    types: Types,
     kernel: Btf<'static>,
 }
 
 /// A compiled scheduler in the kernel.
 pub struct Loaded {
     object: Object,
-    types: Btf<'static>,
+    types: Types,
     ops: String,
 }
 
@@ -66,8 +72,7 @@ impl Opened {
         let object = ObjectBuilder::default().open_file(path).map_err(|err| {
             anyhow!("{name}: not a BPF object: {}", Refusal::new("open", &err).why)
         })?;
-        let types = Btf::from_path(path)
-            .map_err(|err| anyhow!("{name}: no BTF in it ({err}); compile it with -g"))?;
+        let types = Types::open(path).with_context(|| name.to_string())?;
         let kernel = Btf::from_path(crate::kernel::BTF)
             .map_err(|err| anyhow!("{}: {err}", crate::kernel::BTF))?;
         let mut opened = Self { object, types, kernel };
@@ -136,36 +141,62 @@ impl Opened {
         Ok(())
     }
 
-    /// `ops.flags`, by the kernel's names.
+    /// Whether the kernel has tids of its own.
+    pub fn kernel_has_tids(&self) -> bool {
+        flag_names(&self.kernel).iter().any(|(name, _)| name == TID_TO_TASK)
+    }
+
+    /// Whether the object has the portable tid, `bpf/scx_tid.bpf.h`.
+    pub fn has_portable_tid(&self) -> bool {
+        self.object.progs().any(|program| program.name() == LAST_SWITCH)
+    }
+
+    /// Sets `ops.flags`: to those given, as far as this kernel has them, or else to those that the
+    /// object was compiled with, and what the portable tid needs. Answers with what is set, by name.
     ///
     /// # Errors
     /// The object has no scheduler's operations, or more than one.
-    pub fn flags(&mut self) -> Result<Vec<String>> {
+    pub fn set_flags(&mut self, given: Option<&[String]>) -> Result<Vec<String>> {
+        let native = self.kernel_has_tids();
+        let portable = self.has_portable_tid();
+        if native {
+            // The kernel lets go of its tasks itself.
+            let program = self.object.progs_mut().find(|program| program.name() == LAST_SWITCH);
+            program.into_iter().for_each(|mut program| program.set_autoload(false));
+        }
+        let all = flag_names(&self.kernel);
         let (ops, place) = self.ops()?;
         let flags = globals::member(&self.types, &place, "flags")?;
-        let mut maps = self.object.maps_mut();
-        let map = maps.find(|map| map.name() == ops.as_str());
-        let value = map.and_then(|mut map| map.initial_value_mut().map(|value| value.to_vec()));
         let offset = flags.offset - place.offset;
-        let bytes = value.as_deref().and_then(|value| value.get(offset..offset + 8));
+        let mut maps = self.object.maps_mut();
+        let mut map = maps.find(|map| map.name() == ops.as_str()).context("there are no operations")?;
+        let value = map.initial_value_mut().context("the operations have no values")?;
+        let bytes = value.get_mut(offset..offset + 8).context("the operations have no flags")?;
         let mut word = [0; 8];
-        word.copy_from_slice(bytes.context("the operations have no flags")?);
-        let set = u64::from_le_bytes(word);
-        let all = flag_names(&self.kernel);
+        word.copy_from_slice(bytes);
+        let mut set = u64::from_le_bytes(word);
+        for (name, bit) in &all {
+            let wanted = match given {
+                Some(given) => given.contains(name),
+                None => portable && name == TID_TO_TASK,
+            };
+            set |= if wanted { *bit } else { 0 };
+        }
+        bytes.copy_from_slice(&set.to_le_bytes());
         Ok(all.into_iter().filter(|(_, bit)| set & bit != 0).map(|(name, _)| name).collect())
     }
 
     /// The one variable that is a scheduler's operations.
     fn ops(&self) -> Result<(String, Place)> {
         let mut found: Vec<(String, Place)> = Vec::new();
-        for section in self.types.type_by_kind::<DataSec<'_>>() {
+        for section in self.types.btf().type_by_kind::<DataSec<'_>>() {
             let is_ops = |name: &str| name.starts_with(".struct_ops") || name.starts_with("struct_ops");
             if !section.name().and_then(|name| name.to_str()).is_some_and(is_ops) {
                 continue;
             }
             for entry in section.iter() {
-                let Some(var) = self.types.type_by_id::<Var<'_>>(entry.ty) else { continue };
-                let ty = self.types.type_by_id::<BtfType<'_>>(var.referenced_type_id());
+                let Some(var) = self.types.btf().type_by_id::<Var<'_>>(entry.ty) else { continue };
+                let ty = self.types.btf().type_by_id::<BtfType<'_>>(var.referenced_type_id());
                 let ty = ty.map(|ty| ty.skip_mods_and_typedefs());
                 let ty_name = ty.and_then(|ty| ty.name()).and_then(|name| name.to_str());
                 let base = ty_name.map(|name| name.split("___").next().unwrap_or(name));
@@ -208,7 +239,7 @@ impl Loaded {
         let refused = |err: libbpf_rs::Error| Refusal::new("attach", &err);
         let mut links = Vec::new();
         for program in self.object.progs_mut() {
-            if attaches_by_itself(&program) {
+            if attaches_by_itself(&program) && program.autoload() {
                 links.push(program.attach().map_err(refused)?);
             }
         }

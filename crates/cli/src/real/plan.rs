@@ -78,6 +78,7 @@ impl RealPlan {
         let task = Task::Run(Run {
             object: if place.is_vm() { PathBuf::from(OBJECT) } else { object.clone() },
             set: set.collect(),
+            flags: engine.as_ref().map(flags),
             workload: source(&args.workload)?,
             duration_ns: duration.0,
         });
@@ -96,6 +97,12 @@ impl RealPlan {
             engine,
         })
     }
+}
+
+/// The flags that the engine's twin of the scheduler has with the same options.
+fn flags(plan: &Plan) -> Vec<String> {
+    let flags = plan.scheduler.ops().flags;
+    flags.iter_names().map(|(name, _)| format!("SCX_OPS_{name}")).collect()
 }
 
 fn engine_plan(args: &RunArgs, cpus: usize, duration: Nanos) -> Result<Plan, Failure> {
