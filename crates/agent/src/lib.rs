@@ -1,0 +1,3 @@
+//! What the agent is made of.
+
+pub mod play;
