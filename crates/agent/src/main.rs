@@ -3,15 +3,20 @@
 
 use std::process::ExitCode;
 
-use scxlab_agent::{host, init};
+use scxlab_agent::{host, init, play};
 
 fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    let command = args.next();
+    // First of all: tasks of a workload exec this, many times a second.
+    if command.as_ref().is_some_and(|command| command == play::SUBCOMMAND) {
+        play::image_main(args);
+    }
     if std::process::id() == 1 {
         return init::main();
     }
-    let args: Vec<_> = std::env::args_os().skip(1).collect();
-    match args.split_first() {
-        Some((command, rest)) if command == "job" && rest.len() == 1 => host::main(rest[0].as_ref()),
+    match (command, args.next()) {
+        (Some(command), Some(file)) if command == "job" => host::main(file.as_ref()),
         _ => {
             eprintln!(
                 "usage: scxlab-agent job FILE\nDoes the job in FILE (JSON) on this kernel, and prints \

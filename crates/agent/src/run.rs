@@ -4,9 +4,12 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use scxlab_protocol::{Exit, Job, Record, Run};
+use scxlab_engine::Program;
+use scxlab_protocol::{Exit, Job, Record, Run, WorkloadSource};
+use scxlab_workload::Workload;
 
 use crate::object::{Loaded, Opened, Refusal};
+use crate::play::{Options, Player};
 use crate::report::Report;
 use crate::{exit, kernel};
 
@@ -24,8 +27,10 @@ const CHANGE: Duration = Duration::from_secs(30);
 /// # Errors
 /// The object or the workload cannot be used, this kernel cannot run any scheduler, or it could
 /// not be seen how the run ended.
-pub fn run(_job: &Job, run: &Run, report: &Report) -> Result<()> {
+pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     ready()?;
+    let program = program(&run.workload, job.cpus)?;
+    stay_on_the_cpu();
     report.doing("loading the scheduler");
     let mut opened = Opened::open(&run.object)?;
     run.set.iter().try_for_each(|setting| opened.set(setting))?;
@@ -48,6 +53,7 @@ pub fn run(_job: &Job, run: &Run, report: &Report) -> Result<()> {
     let name = kernel::root();
     report.say(&Record::Attached { name: name.clone(), flags, native_tid: native });
 
+    let mut player = Player::start(&program, job.seed, &Options::default())?;
     let mut said = Instant::now();
     while kernel::state() == "enabled" && at(start) < run.duration_ns {
         if said.elapsed() >= PROGRESS {
@@ -59,19 +65,42 @@ pub fn run(_job: &Job, run: &Run, report: &Report) -> Result<()> {
     let ended = at(start);
     let events = kernel::events();
     let counters = loaded.counters();
+    let tasks = player.counts();
+    ensure!(tasks.forked > 0, "the workload did not start any task");
     report.doing("detaching the scheduler");
     drop(links);
     wait_for(|| kernel::state() == "disabled").context("the scheduler does not go")?;
     ensure!(kernel::enable_seq() == seq + 1, "another scheduler was attached meanwhile");
+    player.stop()?;
     let exit = how_it_ended(&loaded, &name, ended)?;
     for lost in exit.dump.as_deref().map(|dump| exit::lost(dump, timeout(&loaded))).unwrap_or_default()
     {
         report.say(&Record::Lost(lost));
     }
     report.say(&Record::Exit(exit));
+    report.say(&Record::Tasks(tasks));
     report.say(&Record::Counters(counters));
     report.say(&Record::Events(events));
     Ok(())
+}
+
+/// The workload as a program.
+fn program(source: &WorkloadSource, cpus: usize) -> Result<Program> {
+    let workload = match source {
+        WorkloadSource::Builtin(name) => Workload::builtin(name, cpus)?,
+        WorkloadSource::File { name, text } => Workload::parse(name, text)?,
+    };
+    let name = workload.name.clone();
+    workload.compile(cpus).with_context(|| format!("workload {name}"))
+}
+
+/// Keeps this process running under a scheduler that runs nobody: in the real-time class, which is
+/// above all others. Those that it starts are in the class that they would be in anyway. Without the
+/// rights it stays where it is.
+fn stay_on_the_cpu() {
+    let param = libc::sched_param { sched_priority: 1 };
+    // SAFETY: it reads `param`, and changes nothing but this process's class.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &param) };
 }
 
 /// Whether a scheduler can be attached now.
