@@ -1,6 +1,7 @@
 //! `cargo xtask`: what a change has to pass, in one command.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod hygiene;
 mod lanes;
 mod needs;
@@ -28,6 +29,8 @@ enum Command {
     Check,
     /// Runs everything that this machine can run, and says what was skipped and why
     Test(Options),
+    /// Builds the agent, which runs on real kernels, with all its libraries inside
+    Agent,
 }
 
 /// How to run lanes.
@@ -51,6 +54,7 @@ fn main() -> Result<ExitCode> {
     let (lanes, options) = match Cli::parse().command {
         Command::Check => (lanes_of(&[When::Check, When::Both]), Options::default()),
         Command::Test(options) => (lanes_of(&[When::Both, When::Test, When::Slow]), options),
+        Command::Agent => return agent::build(root).map(|()| ExitCode::SUCCESS),
     };
     let report = run::run(root, &lanes, options);
     print!("{report}");

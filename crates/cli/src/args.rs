@@ -92,10 +92,10 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Machine")]
 pub struct MachineArgs {
-    /// CPUs: 1 to 1024
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    /// CPUs: 1 to 1024, in a VM to 64 [default: 4, in a VM 2]
+    #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1024))]
-    pub cpus: u64,
+    pub cpus: Option<u64>,
     /// Hardware threads of a core; must divide the CPUs
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1024))]
@@ -104,14 +104,46 @@ pub struct MachineArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub llcs: u64,
-    /// Timer ticks a second: 1 to 1000
-    #[arg(long, value_name = "N", default_value_t = 250)]
+    /// Timer ticks a second: 1 to 1000; engine only [default: 250]
+    #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub hz: u32,
-    /// The limit of pids, 301 to 4194304; a low one makes them wrap soon [default: the kernel's]
+    pub hz: Option<u32>,
+    /// The limit of pids, 301 to 4194304; a low one makes them wrap soon; engine only [default: the
+    /// kernel's]
     #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(i32).range(301..=4_194_304))]
     pub pid_max: Option<i32>,
+    /// Memory of a VM in MiB: 256 to 65536
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    #[arg(value_parser = clap::value_parser!(u32).range(256..=65_536))]
+    pub memory: u32,
+    /// What executes a VM's instructions
+    #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
+    pub accel: AccelArg,
+}
+
+/// What executes a VM's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AccelArg {
+    /// KVM if it works, software if not.
+    Auto,
+    /// KVM.
+    Kvm,
+    /// Software: slow, and works everywhere.
+    Tcg,
+}
+
+impl MachineArgs {
+    /// The CPUs of the engine's machine.
+    pub fn engine_cpus(&self) -> usize {
+        self.cpus.unwrap_or(4) as usize
+    }
+}
+
+impl Default for MachineArgs {
+    fn default() -> Self {
+        Self { cpus: None, smt: 1, llcs: 1, hz: None, pid_max: None, memory: 2048, accel: AccelArg::Auto }
+    }
 }
 
 /// `scxlab demo`.

@@ -78,7 +78,7 @@ fn run_args(args: &DemoArgs, key: &str) -> RunArgs {
         json: None,
         trace: None,
         dump: false,
-        machine: MachineArgs { cpus: args.cpus, smt: 1, llcs: 1, hz: 250, pid_max: None },
+        machine: MachineArgs { cpus: Some(args.cpus), ..MachineArgs::default() },
     }
 }
 
@@ -153,10 +153,10 @@ fn story(args: &DemoArgs, pid: &Run, tid: &Run, wrong: &[String], terminal: &Ter
     );
     let _ = write!(out, "\n{}\n", wrap(&machine, "", width));
     out.push_str(&table(pid, tid, terminal));
-    if let Some(first) = pid.report.stalled.first() {
+    if let Some(first) = pid.outcome.lost.first() {
         let head = format!(
             "Keyed by pid, the first task lost: {}, tid {}, pid {}",
-            first.comm, first.tid, first.pid
+            first.comm, first.tid, first.pid.0
         );
         let _ =
             write!(out, "\n{}\n{}", terminal.bold(&head), wrap(&first.explanation, "  ", width));

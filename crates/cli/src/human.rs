@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use crate::duration;
 use crate::output::Terminal;
-use crate::plan::Plan;
 use crate::report::{Report, StalledPart};
 
 /// Lost tasks that are explained; the JSON report has all.
@@ -49,9 +48,9 @@ pub fn wrap(text: &str, indent: &str, width: usize) -> String {
     out
 }
 
-/// The whole text of a run.
-pub fn run(plan: &Plan, report: &Report, hints: &Hints, terminal: &Terminal) -> String {
-    let mut out = verdict(plan, report, terminal);
+/// The whole text of a run. `title` is the scheduler with the options that were set.
+pub fn run(title: &str, report: &Report, hints: &Hints, terminal: &Terminal) -> String {
+    let mut out = verdict(title, report, terminal);
     let width = terminal.width();
     for task in report.stalled.iter().take(MOST_EXPLAINED) {
         out.push('\n');
@@ -65,7 +64,7 @@ pub fn run(plan: &Plan, report: &Report, hints: &Hints, terminal: &Terminal) -> 
     out.push('\n');
     out.push_str(&counts(report, width));
     out.push('\n');
-    out.push_str(&hints.text(plan, report, width));
+    out.push_str(&hints.text(report, width));
     if hints.dump_shown
         && let Some(dump) = &report.dump
     {
@@ -74,15 +73,17 @@ pub fn run(plan: &Plan, report: &Report, hints: &Hints, terminal: &Terminal) -> 
     out
 }
 
-fn verdict(plan: &Plan, report: &Report, terminal: &Terminal) -> String {
-    let title = plan.title();
+fn verdict(title: &str, report: &Report, terminal: &Terminal) -> String {
     let exit = &report.exit;
-    let machine = format!(
+    let mut machine = format!(
         "workload {}, {}, seed {}",
         report.workload,
         count(report.cpus as u64, "CPU"),
         report.seed
     );
+    if let Some(kernel) = &report.kernel {
+        let _ = write!(machine, ", Linux {kernel} ({})", report.backend);
+    }
     if report.ejected() {
         let details = if exit.msg.is_empty() { String::new() } else { format!(": {}", exit.msg) };
         let text = format!(
@@ -120,9 +121,10 @@ fn verdict(plan: &Plan, report: &Report, terminal: &Terminal) -> String {
 /// A lost task, and its story.
 pub fn lost_task(task: &StalledPart, terminal: &Terminal) -> String {
     let waited = duration::seconds(scxlab_engine::Nanos(task.runnable_for_ns));
-    let head =
-        format!("lost: {}[{}], tid {}, runnable for {waited}", task.comm, task.pid, task.tid);
-    format!("{}\n{}", terminal.bold(&head), wrap(&task.explanation, "  ", terminal.width()))
+    let tid = task.tid.map(|tid| format!(", tid {tid}")).unwrap_or_default();
+    let head = format!("lost: {}[{}]{tid}, runnable for {waited}", task.comm, task.pid);
+    let story = task.explanation.as_deref().unwrap_or_default();
+    format!("{}\n{}", terminal.bold(&head), wrap(story, "  ", terminal.width()))
 }
 
 /// The counts, in lines that begin with what they count.
@@ -136,20 +138,23 @@ fn counts(report: &Report, width: usize) -> String {
         ("forks failed", tasks.forks_failed),
         ("lost", tasks.lost),
     ];
-    let tids = [
+    let tids: Vec<_> = [
         ("issued", tid.issued),
         ("inserted", tid.inserted),
         ("removed", tid.removed),
         ("live", tid.live),
         ("lookups", tid.lookups),
         ("misses", tid.misses),
-    ];
+    ]
+    .into_iter()
+    .filter_map(|(name, n)| Some((name, n?)))
+    .collect();
     let own = counters.0.iter().map(|(name, n)| (name.as_str(), *n));
     let happened = events.0.iter().filter(|(_, n)| *n > 0);
     let kernels = happened.map(|(name, n)| (name.trim_start_matches("SCX_EV_"), *n));
     let rows: [(&str, Vec<(&str, u64)>); 4] = [
         ("tasks", life.to_vec()),
-        ("tids", tids.to_vec()),
+        ("tids", tids),
         (&report.scheduler.name, own.collect()),
         ("SCX_EV_", kernels.collect()),
     ];
@@ -185,6 +190,8 @@ fn grid(rows: &[(&str, Vec<(&str, u64)>)], columns: usize) -> String {
 /// Where to look next.
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
+    /// Whether the place can write a trace.
+    pub traceable: bool,
     /// The trace that was written.
     pub trace: Option<String>,
     /// Whether the dump is shown below.
@@ -192,15 +199,18 @@ pub struct Hints {
 }
 
 impl Hints {
-    fn text(&self, plan: &Plan, report: &Report, width: usize) -> String {
+    fn text(&self, report: &Report, width: usize) -> String {
         let mut out = match &self.trace {
             Some(path) => format!("Trace: {path}; open it in https://ui.perfetto.dev\n"),
-            None => "--trace FILE writes every switch and wakeup for Perfetto.\n".to_owned(),
+            None if self.traceable => {
+                "--trace FILE writes every switch and wakeup for Perfetto.\n".to_owned()
+            }
+            None => String::new(),
         };
         if report.dump.is_some() && !self.dump_shown {
             out.push_str("--dump prints the kernel's debug dump.\n");
         }
-        if report.ejected() && plan.option("key") == Some("pid") {
+        if report.ejected() && report.scheduler.key.as_deref() == Some("pid") {
             out.push_str(&wrap(
                 "With --set key=tid qmap finds its tasks by tid, which stays theirs to the end.",
                 "",

@@ -19,6 +19,7 @@ pub mod human;
 pub mod output;
 pub mod plan;
 pub mod progress;
+pub mod real;
 pub mod report;
 pub mod run;
 pub mod session;
@@ -35,6 +36,7 @@ use status::{Failure, Status};
 /// What was wrong with the command line or an input file, or what was missing.
 pub fn execute(cli: &Cli, terminal: &mut Terminal) -> Result<Status, Failure> {
     match &cli.command {
+        Command::Run(args) if args.on != args::Place::Engine => real::run(args, terminal),
         Command::Run(args) => run::run(args, terminal),
         Command::Demo(args) => demo::demo(args, terminal),
         Command::Claims(args) => check::check(args, terminal),

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use scxlab_engine::program::Program;
 use scxlab_engine::{Config, Nanos, Scheduler};
 use scxlab_schedulers::Builtin;
 use scxlab_workload::{MAX_TEXT, Workload};
@@ -13,6 +14,9 @@ use crate::args::{MachineArgs, RunArgs, Setting};
 use crate::duration;
 use crate::output::reason;
 use crate::status::Failure;
+
+/// Ticks a second of the engine, if nobody says.
+const HZ: u32 = 250;
 
 /// How long a run takes if nobody says.
 const DEFAULT_DURATION: Nanos = Nanos::from_secs(10);
@@ -44,7 +48,7 @@ impl Plan {
     pub fn new(args: &RunArgs) -> Result<Self, Failure> {
         args.on.require_engine()?;
         let (builtin, scheduler) = scheduler(&args.scheduler, &args.set)?;
-        let cpus = args.machine.cpus as usize;
+        let cpus = args.machine.engine_cpus();
         let workload = workload(&args.workload, cpus)?;
         let duration = run_time(args.duration, &workload)?;
         let mut config = machine(&args.machine, args.seed, &workload)?;
@@ -72,11 +76,17 @@ impl Plan {
     }
 }
 
-fn scheduler(
+/// Whether a scheduler's name is that of a file.
+pub(crate) fn is_file(name: &str) -> bool {
+    name.ends_with(".o") || name.contains('/')
+}
+
+/// A built-in scheduler with its options set.
+pub(crate) fn scheduler(
     name: &str,
     set: &[Setting],
 ) -> Result<(&'static Builtin, Arc<dyn Scheduler>), Failure> {
-    if name.ends_with(".o") || name.contains('/') {
+    if is_file(name) {
         let known: Vec<_> = scxlab_schedulers::BUILTINS.iter().map(|b| b.name).collect();
         return Err(Failure::missing(format_args!(
             "{name}: compiled schedulers do not run on the engine yet; use a built-in one: {}",
@@ -105,7 +115,7 @@ fn effective(builtin: &Builtin, set: &[Setting]) -> Vec<(&'static str, String)> 
 }
 
 /// A built-in workload, or a file.
-fn workload(name: &str, cpus: usize) -> Result<Workload, Failure> {
+pub(crate) fn workload(name: &str, cpus: usize) -> Result<Workload, Failure> {
     let unknown = match Workload::builtin(name, cpus) {
         Ok(workload) => return Ok(workload),
         Err(unknown) => unknown,
@@ -119,9 +129,13 @@ fn workload(name: &str, cpus: usize) -> Result<Workload, Failure> {
             known.join(", ")
         )));
     }
-    let text = read(path)
-        .map_err(|why| Failure::wrong(format_args!("workload {name}: cannot read it: {why}")))?;
-    Workload::parse(name, &text).map_err(Failure::wrong)
+    Workload::parse(name, &workload_text(name)?).map_err(Failure::wrong)
+}
+
+/// What is in a workload's file.
+pub(crate) fn workload_text(name: &str) -> Result<String, Failure> {
+    read(Path::new(name))
+        .map_err(|why| Failure::wrong(format_args!("workload {name}: cannot read it: {why}")))
 }
 
 fn read(path: &Path) -> Result<String, String> {
@@ -142,7 +156,8 @@ fn read(path: &Path) -> Result<String, String> {
     })
 }
 
-fn run_time(asked: Option<Nanos>, workload: &Workload) -> Result<Nanos, Failure> {
+/// How long a run takes: as asked, or as the workload says.
+pub(crate) fn run_time(asked: Option<Nanos>, workload: &Workload) -> Result<Nanos, Failure> {
     let own = match (asked, workload.duration) {
         (Some(asked), _) if asked <= scxlab_workload::BEGIN => {
             return Err(Failure::wrong(format_args!(
@@ -166,17 +181,22 @@ fn run_time(asked: Option<Nanos>, workload: &Workload) -> Result<Nanos, Failure>
     Ok(own)
 }
 
+/// The workload as the engine's program.
+pub(crate) fn compile(workload: &Workload, cpus: usize) -> Result<Program, Failure> {
+    workload
+        .compile(cpus)
+        .map_err(|err| Failure::wrong(format_args!("workload {}: {err}", workload.name)))
+}
+
 /// The machine with the workload on it.
 fn machine(args: &MachineArgs, seed: u64, workload: &Workload) -> Result<Config, Failure> {
-    let cpus = args.cpus as usize;
-    let program = workload
-        .compile(cpus)
-        .map_err(|err| Failure::wrong(format_args!("workload {}: {err}", workload.name)))?;
+    let cpus = args.engine_cpus();
+    let program = compile(workload, cpus)?;
     let mut config = Config::new(cpus, Arc::new(program));
     config.seed = seed;
     config.smt = args.smt as usize;
     config.llcs = args.llcs as usize;
-    config.hz = args.hz;
+    config.hz = args.hz.unwrap_or(HZ);
     config.pid_max = args.pid_max;
     Ok(config)
 }

@@ -12,7 +12,7 @@ use crate::session::Outcome;
 pub struct Report {
     /// Who scheduled.
     pub scheduler: SchedulerPart,
-    /// The place: `engine`.
+    /// The place: `engine`, `vm` or `host`.
     pub backend: &'static str,
     /// The kernel's release; null for the engine.
     pub kernel: Option<String>,
@@ -38,6 +38,9 @@ pub struct Report {
     pub workload: String,
     /// The debug dump of an ejection.
     pub dump: Option<String>,
+    /// On a real kernel, the engine's report of the same scheduler and workload, if it has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Box<Report>>,
 }
 
 /// Who scheduled.
@@ -59,7 +62,7 @@ pub struct ExitPart {
     /// The kernel's number.
     pub kind: u32,
     /// The kernel's text for it.
-    pub reason: &'static str,
+    pub reason: String,
     /// The details.
     pub msg: String,
     /// When it began.
@@ -80,16 +83,16 @@ pub struct TasksPart {
     pub forks_failed: u64,
 }
 
-/// Tids and their table.
+/// Tids and their table; null is what the place cannot know.
 #[derive(Clone, Debug, serde::Serialize)]
 #[allow(missing_docs)]
 pub struct TidPart {
-    pub issued: u64,
-    pub inserted: u64,
-    pub removed: u64,
-    pub lookups: u64,
-    pub misses: u64,
-    pub live: u64,
+    pub issued: Option<u64>,
+    pub inserted: Option<u64>,
+    pub removed: Option<u64>,
+    pub lookups: Option<u64>,
+    pub misses: Option<u64>,
+    pub live: Option<u64>,
 }
 
 /// A lost task.
@@ -98,9 +101,9 @@ pub struct TidPart {
 pub struct StalledPart {
     pub comm: String,
     pub pid: i32,
-    pub tid: u64,
+    pub tid: Option<u64>,
     pub runnable_for_ns: u64,
-    pub explanation: String,
+    pub explanation: Option<String>,
 }
 
 /// An object whose keys are data, in a given order.
@@ -127,9 +130,9 @@ impl Report {
         let stalled = lost.iter().map(|task| StalledPart {
             comm: task.comm.clone(),
             pid: task.pid.0,
-            tid: task.tid,
+            tid: Some(task.tid),
             runnable_for_ns: task.runnable_for.0,
-            explanation: task.explanation.clone(),
+            explanation: Some(task.explanation.clone()),
         });
         Self {
             scheduler: SchedulerPart {
@@ -145,7 +148,7 @@ impl Report {
             duration_ns: plan.duration.0,
             exit: ExitPart {
                 kind: exit.kind as u32,
-                reason: exit.reason(),
+                reason: exit.reason().to_owned(),
                 msg: exit.msg.clone(),
                 at_ns: exit.at.0,
             },
@@ -158,18 +161,19 @@ impl Report {
                 forks_failed: stats.forks_failed,
             },
             tid: TidPart {
-                issued: stats.tids_issued,
-                inserted: stats.tid_inserted,
-                removed: stats.tid_removed,
-                lookups: stats.tid_lookups,
-                misses: stats.tid_misses,
-                live: outcome.tids,
+                issued: Some(stats.tids_issued),
+                inserted: Some(stats.tid_inserted),
+                removed: Some(stats.tid_removed),
+                lookups: Some(stats.tid_lookups),
+                misses: Some(stats.tid_misses),
+                live: Some(outcome.tids),
             },
             stalled: stalled.collect(),
             counters: Pairs(outcome.counters.clone()),
             events: Pairs(events.collect()),
             workload: plan.workload.clone(),
             dump: (!exit.dump.is_empty()).then(|| exit.dump.clone()),
+            engine: None,
         }
     }
 

@@ -33,10 +33,11 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
     let report = Report::new(&plan, &outcome);
     if !json.is_stdout() {
         let hints = Hints {
+            traceable: true,
             trace: args.trace.as_ref().map(|path| path.display().to_string()),
             dump_shown: args.dump,
         };
-        let text = human::run(&plan, &report, &hints, terminal);
+        let text = human::run(&plan.title(), &report, &hints, terminal);
         terminal.print(&text);
     }
     json.write(&report, terminal)?;

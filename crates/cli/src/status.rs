@@ -33,6 +33,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// The scheduler was refused.
+    pub fn failed(message: impl fmt::Display) -> Self {
+        Self { status: Status::Failed, message: message.to_string() }
+    }
+
     /// The command line or an input file is wrong.
     pub fn wrong(message: impl fmt::Display) -> Self {
         Self { status: Status::Wrong, message: message.to_string() }

@@ -20,16 +20,7 @@ pub struct Job {
 #[serde(tag = "task", rename_all = "snake_case")]
 pub enum Task {
     /// Run one scheduler under one workload.
-    Run {
-        /// The compiled scheduler, as the agent sees the file.
-        object: PathBuf,
-        /// Values for the object's global variables, in order.
-        set: Vec<Setting>,
-        /// What the tasks do.
-        workload: WorkloadSource,
-        /// How long the scheduler is to stay attached, in ns.
-        duration_ns: u64,
-    },
+    Run(Run),
     /// Check the claims of the tid contract.
     Claims {
         /// Where the programs that the claims need are, as the agent sees the directory.
@@ -39,6 +30,22 @@ pub enum Task {
     },
     /// Say which kernel this is, and no more.
     Probe,
+}
+
+/// One scheduler, one workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The compiled scheduler, as the agent sees the file.
+    pub object: PathBuf,
+    /// Values for the object's global variables, in order.
+    pub set: Vec<Setting>,
+    /// The flags of its operations by name, as far as the kernel has them. Without this list, those
+    /// with which it was compiled, and `SCX_OPS_TID_TO_TASK` if it has the portable tid.
+    pub flags: Option<Vec<String>>,
+    /// What the tasks do.
+    pub workload: WorkloadSource,
+    /// How long the scheduler is to stay attached, in ns.
+    pub duration_ns: u64,
 }
 
 /// A global variable's name, and its value as text.

@@ -8,5 +8,5 @@
 mod job;
 mod record;
 
-pub use job::{Job, Setting, Task, WorkloadSource};
+pub use job::{Job, Run, Setting, Task, WorkloadSource};
 pub use record::{Counts, Exit, Finding, Kernel, Lost, Record, TidCounts, Verdict};

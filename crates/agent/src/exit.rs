@@ -1,0 +1,119 @@
+//! How a scheduler's time ended: what it recorded in `ops.exit`, or else what the kernel logged.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use scxlab_engine::ExitKind;
+use scxlab_protocol::{Exit, Lost};
+
+use crate::object::Loaded;
+
+/// Every kind that the kernel logs a text of.
+const KINDS: &[ExitKind] = &[
+    ExitKind::Unreg,
+    ExitKind::UnregBpf,
+    ExitKind::UnregKern,
+    ExitKind::Sysrq,
+    ExitKind::Parent,
+    ExitKind::Error,
+    ExitKind::ErrorBpf,
+    ExitKind::ErrorStall,
+];
+
+/// The variable in which a scheduler keeps its exit info, as the kernel's examples name it.
+const UEI: &str = "uei";
+
+/// What the scheduler recorded; nothing as long as it is attached, or if it records nothing.
+pub fn recorded(loaded: &Loaded, at_ns: u64) -> Option<Exit> {
+    let kind = loaded.number("uei.kind").filter(|&kind| kind != 0)?;
+    let text = |member: &str| loaded.text(&format!("{UEI}.{member}")).unwrap_or_default();
+    let code = loaded.bytes("uei.exit_code").and_then(|bytes| bytes.try_into().ok());
+    Some(Exit {
+        kind,
+        code: code.map_or(0, i64::from_le_bytes),
+        reason: text("reason"),
+        msg: text("msg"),
+        at_ns,
+        dump: loaded.dump(),
+    })
+}
+
+/// What the kernel logged: `sched_ext: BPF scheduler "simple" disabled (runnable task stall)`, and
+/// for an error `sched_ext: simple: <details>`.
+pub fn logged(log: &str, scheduler: &str, at_ns: u64) -> Option<Exit> {
+    let head = format!("BPF scheduler \"{scheduler}\" disabled (");
+    let reason = log.lines().rev().find_map(|line| line.split_once(&head)?.1.strip_suffix(')'))?;
+    let kind = KINDS.iter().find(|kind| kind.reason() == reason).copied().unwrap_or(ExitKind::Error);
+    let head = format!("sched_ext: {scheduler}: ");
+    let msg = log.lines().rev().find_map(|line| Some(line.split_once(&head)?.1.to_owned()));
+    let msg = msg.filter(|_| kind.is_error()).unwrap_or_default();
+    Some(Exit { kind: kind as u64, code: 0, reason: reason.to_owned(), msg, at_ns, dump: None })
+}
+
+/// The kernel's log, as far as it is kept.
+pub fn kernel_log() -> String {
+    let options = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg");
+    let Ok(mut file) = options else { return String::new() };
+    let mut log = String::new();
+    let mut record = [0; 8192];
+    // A record at a time: `priority,sequence,time,flags;text`, and a line for each annotation.
+    loop {
+        match file.read(&mut record) {
+            Ok(0) => return log,
+            Ok(length) => {
+                let text = String::from_utf8_lossy(&record[..length]);
+                let line = text.split_once(';').map_or("", |(_, line)| line);
+                log.push_str(line.lines().next().unwrap_or(""));
+                log.push('\n');
+            }
+            // Records were overwritten meanwhile; the next one is there.
+            Err(err) if err.raw_os_error() == Some(libc::EPIPE) => {}
+            Err(_) => return log,
+        }
+    }
+}
+
+/// The tasks in a debug dump that had been runnable for at least so long: lines such as
+/// ` R exe[1410] -5028ms`, of `scx_dump_task()`.
+pub fn lost(dump: &str, timeout_ns: u64) -> Vec<Lost> {
+    dump.lines().filter_map(dumped_task).filter(|lost| lost.runnable_for_ns >= timeout_ns).collect()
+}
+
+fn dumped_task(line: &str) -> Option<Lost> {
+    // A mark, the state, and then the name, which may have anything in it.
+    let rest = line.trim_start_matches([' ', '*', '>']).strip_prefix("R ")?;
+    let (task, since) = rest.rsplit_once(' ')?;
+    let ms: i64 = since.strip_suffix("ms")?.parse().ok()?;
+    // From Linux 7.1 on the scheduler's level stands in between.
+    let (task, _scheduler) = task.rsplit_once(']')?;
+    let (comm, pid) = task.rsplit_once('[')?;
+    let runnable_for_ns = u64::try_from(-ms).ok()? * 1_000_000;
+    Some(Lost { comm: comm.to_owned(), pid: pid.parse().ok()?, tid: None, runnable_for_ns })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_log() {
+        let log = "sched_ext: BPF scheduler \"qmap\" disabled (runnable task stall)\n\
+                   sched_ext: qmap: exe[1410] failed to run for 5.028s\n";
+        let exit = logged(log, "qmap", 7).expect("it is there");
+        assert_eq!((exit.kind, exit.at_ns), (1026, 7));
+        assert_eq!(exit.msg, "exe[1410] failed to run for 5.028s");
+        assert_eq!(logged(log, "simple", 7), None);
+    }
+
+    #[test]
+    fn tasks_of_a_dump() {
+        let dump = " *R worker[7] *root -6000ms\n\nCPU 0   : nr_run=3\n\n *R image[12] -3ms\n      scx_state/flags=3/0x1\n\n  R a [b] c[1410] \
+                    -5028ms\n  S d[3] -9000ms\n";
+        let lost = lost(dump, 5_000_000_000);
+        assert_eq!(lost.len(), 2);
+        assert_eq!((lost[0].comm.as_str(), lost[0].pid), ("worker", 7));
+        assert_eq!((lost[1].comm.as_str(), lost[1].pid), ("a [b] c", 1410));
+        assert_eq!(lost[1].runnable_for_ns, 5_028_000_000);
+    }
+}

@@ -1,0 +1,33 @@
+//! A job, from its file to its last record.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use scxlab_protocol::{Job, Record, Task};
+
+use crate::report::Report;
+use crate::{kernel, run};
+
+/// Does the job in `file`. The last record is [`Record::Done`], whatever happened.
+pub fn run(file: &Path, report: &Report) {
+    report.say(&Record::Hello(kernel::probe()));
+    if let Err(err) = load(file).and_then(|job| perform(&job, report)) {
+        report.say(&Record::Failed { why: format!("{err:#}") });
+    }
+    report.say(&Record::Done);
+}
+
+fn load(file: &Path) -> Result<Job> {
+    let name = file.display();
+    let text = fs::read(file).with_context(|| format!("{name}: cannot read it"))?;
+    serde_json::from_slice(&text).with_context(|| format!("{name}: not a job"))
+}
+
+fn perform(job: &Job, report: &Report) -> Result<()> {
+    match &job.task {
+        Task::Probe => Ok(()),
+        Task::Run(task) => run::run(job, task, report),
+        Task::Claims { .. } => anyhow::bail!("this agent does not check claims"),
+    }
+}

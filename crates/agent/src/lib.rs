@@ -1,0 +1,15 @@
+//! What runs on a real kernel: loads a scheduler through libbpf, plays the workload as real
+//! processes, watches, and reports.
+//!
+//! [`init`] is the way in for a VM and [`host`] for a host; both come to [`job::run`], which has the
+//! workload played by [`play`].
+
+pub mod exit;
+pub mod host;
+pub mod init;
+pub mod job;
+pub mod kernel;
+pub mod object;
+pub mod play;
+pub mod report;
+pub mod run;

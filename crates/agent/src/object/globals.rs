@@ -1,0 +1,284 @@
+//! An object's global variables, by name, as its BTF describes them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use libbpf_rs::btf::types::{
+    Array, DataSec, Enum, Enum64, Int, IntEncoding, MemberAttr, Struct, Var,
+};
+use libbpf_rs::btf::{Btf, BtfType, HasSize as _, ReferencesType as _, TypeId};
+use object::{Object as _, ObjectSymbol as _};
+
+/// Where a variable, or a part of one, is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The section: `.rodata`, `.bss`.
+    pub section: String,
+    /// Bytes from the section's start.
+    pub offset: usize,
+    /// Bytes.
+    pub size: usize,
+    ty: TypeId,
+}
+
+/// A number that a variable can hold, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scalar {
+    Signed,
+    Unsigned,
+    Bool,
+}
+
+/// A variable of a section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Global {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// An object's types, and where its variables are.
+pub struct Types {
+    btf: Btf<'static>,
+    /// A compiler leaves the offsets in the BTF at 0: the symbols have them.
+    offsets: BTreeMap<String, usize>,
+}
+
+impl Types {
+    /// Those of an object file.
+    ///
+    /// # Errors
+    /// It is no ELF file, or has no BTF.
+    pub fn open(path: &Path) -> Result<Self> {
+        let content = fs::read(path)?;
+        let file = object::File::parse(&*content)?;
+        let offset = |symbol: object::Symbol<'_, '_>| {
+            Some((symbol.name().ok()?.to_owned(), symbol.address() as usize))
+        };
+        let offsets = file.symbols().filter_map(offset).collect();
+        let btf = Btf::from_path(path).context("no BTF in it; compile it with -g")?;
+        Ok(Self { btf, offsets })
+    }
+
+    /// The types alone.
+    pub fn btf(&self) -> &Btf<'static> {
+        &self.btf
+    }
+}
+
+/// All global variables, section by section.
+pub fn all(types: &Types) -> Vec<Global> {
+    let mut globals = Vec::new();
+    let btf = &types.btf;
+    for section in btf.type_by_kind::<DataSec<'_>>() {
+        let Some(section_name) = section.name().and_then(|name| name.to_str()) else { continue };
+        for entry in section.iter() {
+            let Some(var) = btf.type_by_id::<Var<'_>>(entry.ty) else { continue };
+            let Some(name) = var.name().and_then(|name| name.to_str()) else { continue };
+            let place = Place {
+                section: section_name.to_owned(),
+                offset: types.offsets.get(name).copied().unwrap_or(entry.offset as usize),
+                size: entry.size,
+                ty: var.referenced_type_id(),
+            };
+            globals.push(Global { name: name.to_owned(), place });
+        }
+    }
+    globals
+}
+
+/// A variable by its path: `name`, `name.member`, `name[2]`, and so on.
+///
+/// # Errors
+/// There is none. The message names those that there are.
+pub fn find(types: &Types, path: &str) -> Result<Place> {
+    let end = path.find(['.', '[']).unwrap_or(path.len());
+    let (name, mut rest) = path.split_at(end);
+    let globals = all(types);
+    let global = globals.iter().find(|global| global.name == name).ok_or_else(|| {
+        let settable = globals.iter().filter(|global| is_settable(global));
+        let names: Vec<_> = settable.map(|global| global.name.as_str()).collect();
+        anyhow!("there is no variable `{name}`; there are: {}", names.join(", "))
+    })?;
+    let mut place = global.place.clone();
+    while !rest.is_empty() {
+        place = if let Some(after) = rest.strip_prefix('.') {
+            let end = after.find(['.', '[']).unwrap_or(after.len());
+            let (member, after) = after.split_at(end);
+            rest = after;
+            self::member(types, &place, member)?
+        } else {
+            let (index, after) = rest
+                .strip_prefix('[')
+                .and_then(|after| after.split_once(']'))
+                .with_context(|| format!("`{path}`: `{rest}` is neither .member nor [index]"))?;
+            rest = after;
+            element(&types.btf, &place, index)?
+        };
+    }
+    Ok(place)
+}
+
+/// Whether a user may want to set it: not what the loader fills in, and not `.bss`, which only
+/// counts.
+fn is_settable(global: &Global) -> bool {
+    matches!(global.place.section.as_str(), ".rodata" | ".data") && !global.name.starts_with("__")
+}
+
+/// A member of a structure.
+///
+/// # Errors
+/// It is no structure, or has no such member.
+pub fn member(types: &Types, whole: &Place, name: &str) -> Result<Place> {
+    let btf = &types.btf;
+    let ty = resolve(btf, whole.ty)?;
+    let structure =
+        Struct::try_from(ty).map_err(|_| anyhow!("`.{name}`: what is before it has no members"))?;
+    let is_it = |member_name: Option<&std::ffi::OsStr>| member_name.is_some_and(|n| n == name);
+    let found = structure
+        .iter()
+        .find(|member| is_it(member.name))
+        .with_context(|| format!("there is no member `{name}`"))?;
+    let MemberAttr::Normal { offset } = found.attr else {
+        bail!("`{name}` is a bit field, which cannot be set");
+    };
+    let size = size_of(btf, found.ty)?;
+    Ok(Place {
+        section: whole.section.clone(),
+        offset: whole.offset + offset as usize / 8,
+        size,
+        ty: found.ty,
+    })
+}
+
+fn element(btf: &Btf<'_>, whole: &Place, index: &str) -> Result<Place> {
+    let array = Array::try_from(resolve(btf, whole.ty)?)
+        .map_err(|_| anyhow!("`[{index}]`: what is before it is no array"))?;
+    let i: usize = index.parse().with_context(|| format!("`[{index}]`: no index"))?;
+    ensure!(i < array.capacity(), "`[{index}]`: it has {} elements", array.capacity());
+    let size = size_of(btf, array.ty())?;
+    Ok(Place {
+        section: whole.section.clone(),
+        offset: whole.offset + i * size,
+        size,
+        ty: array.ty(),
+    })
+}
+
+/// A value as the bytes that the variable has for it.
+///
+/// # Errors
+/// The variable cannot have it.
+pub fn encode(types: &Types, place: &Place, value: &str) -> Result<Vec<u8>> {
+    let ty = resolve(&types.btf, place.ty)?;
+    if let Some(number) = enumerator(&ty, value) {
+        return Ok(number.to_le_bytes()[..place.size].to_vec());
+    }
+    let Some(scalar) = scalar(&ty) else {
+        bail!("only numbers, truth values and enumerators can be set; give a member or an element")
+    };
+    let number = match (scalar, value) {
+        (Scalar::Bool, "true" | "on" | "yes") => 1,
+        (Scalar::Bool, "false" | "off" | "no") => 0,
+        _ => parse_number(value).with_context(|| match names_of(&ty) {
+            names if names.is_empty() => format!("`{value}` is no number"),
+            names => format!("`{value}` is none of {}", names.join(", ")),
+        })?,
+    };
+    let bits = 8 * place.size.min(8) as u32;
+    let (least, most) = match scalar {
+        Scalar::Bool => (0, 1),
+        Scalar::Unsigned => (0, (1_i128 << bits) - 1),
+        Scalar::Signed => (-(1_i128 << (bits - 1)), (1_i128 << (bits - 1)) - 1),
+    };
+    ensure!((least..=most).contains(&number), "{value} is outside {least}..={most}");
+    Ok(number.to_le_bytes()[..place.size].to_vec())
+}
+
+/// Bytes as the number that they are; nothing if it is none, or negative.
+pub fn decode(types: &Types, place: &Place, section: &[u8]) -> Option<u64> {
+    let scalar = scalar(&resolve(&types.btf, place.ty).ok()?)?;
+    let bytes = section.get(place.offset..place.offset + place.size.min(8))?;
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    let number = u64::from_le_bytes(word);
+    let negative = scalar == Scalar::Signed && bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+    (!negative).then_some(number)
+}
+
+/// Decimal, or hexadecimal after `0x`; with a sign.
+fn parse_number(text: &str) -> Option<i128> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let number = match digits.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok()?,
+        None => digits.parse::<u64>().ok()?,
+    };
+    let number = i128::from(number);
+    Some(if negative { -number } else { number })
+}
+
+/// The type behind typedefs, `const` and `volatile`.
+fn resolve<'a>(btf: &'a Btf<'_>, ty: TypeId) -> Result<BtfType<'a>> {
+    let ty = btf.type_by_id::<BtfType<'_>>(ty).context("the object's BTF is damaged")?;
+    Ok(ty.skip_mods_and_typedefs())
+}
+
+fn size_of(btf: &Btf<'_>, ty: TypeId) -> Result<usize> {
+    let ty = resolve(btf, ty)?;
+    if let Ok(array) = Array::try_from(ty) {
+        return Ok(array.capacity() * size_of(btf, array.ty())?);
+    }
+    let sized = Int::try_from(ty)
+        .map(|int| int.size())
+        .or_else(|ty| Enum::try_from(ty).map(|e| e.size()))
+        .or_else(|ty| Enum64::try_from(ty).map(|e| e.size()))
+        .or_else(|ty| Struct::try_from(ty).map(|s| s.size()));
+    // Otherwise it is a pointer, or something that is only ever looked at through one.
+    Ok(sized.unwrap_or(8))
+}
+
+fn scalar(ty: &BtfType<'_>) -> Option<Scalar> {
+    if let Ok(int) = Int::try_from(*ty) {
+        return Some(match int.encoding {
+            IntEncoding::Bool => Scalar::Bool,
+            IntEncoding::Signed => Scalar::Signed,
+            IntEncoding::None | IntEncoding::Char => Scalar::Unsigned,
+        });
+    }
+    let is_signed = Enum::try_from(*ty)
+        .map(|e| e.is_signed())
+        .or_else(|ty| Enum64::try_from(ty).map(|e| e.is_signed()));
+    is_signed.ok().map(|signed| if signed { Scalar::Signed } else { Scalar::Unsigned })
+}
+
+/// An enumeration's names, as they are set.
+fn names_of(ty: &BtfType<'_>) -> Vec<String> {
+    enumerators(ty).into_iter().map(|(name, _)| name).collect()
+}
+
+/// Names and values; none if it is no enumeration.
+pub fn enumerators(ty: &BtfType<'_>) -> Vec<(String, i128)> {
+    let text = |name: Option<&std::ffi::OsStr>| name.and_then(|n| n.to_str()).map(str::to_owned);
+    if let Ok(e) = Enum::try_from(*ty) {
+        return e.iter().filter_map(|m| Some((text(m.name)?, i128::from(m.value)))).collect();
+    }
+    match Enum64::try_from(*ty) {
+        Ok(e) => e.iter().filter_map(|m| Some((text(m.name)?, m.value))).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// An enumerator's value, by its name or by what is behind the last `_` of it: `key=pid` for
+/// `KEY_PID`.
+fn enumerator(ty: &BtfType<'_>, value: &str) -> Option<i128> {
+    let all = enumerators(ty);
+    let short = |name: &str| name.rsplit('_').next().unwrap_or(name).to_ascii_lowercase();
+    let found = all.iter().find(|(name, _)| name == value);
+    found.or_else(|| all.iter().find(|(name, _)| short(name) == value)).map(|&(_, number)| number)
+}

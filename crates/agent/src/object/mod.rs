@@ -1,0 +1,333 @@
+//! A compiled scheduler: opened, filled in for this kernel, loaded, attached.
+
+pub mod globals;
+mod log;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use libbpf_rs::btf::types::{DataSec, Enum, Enum64, Var};
+use libbpf_rs::btf::{Btf, BtfType, ReferencesType as _};
+use libbpf_rs::{Link, MapCore as _, MapFlags, MapType, Object, ObjectBuilder, OpenObject};
+use scxlab_protocol::Setting;
+
+use self::globals::{Place, Types};
+
+/// Lines of the verifier's log in a message.
+const LOG_LINES: usize = 25;
+
+/// Room for the debug dump: as much as the kernel makes by default, `SCX_EXIT_DUMP_DFL_LEN`.
+const DUMP: u32 = 32 << 10;
+
+/// The kernel's types that a scheduler's operations are of: the cpu form, and the cid form.
+const OPS_TYPES: &[&str] = &["sched_ext_ops", "sched_ext_ops_cid"];
+
+/// The flag with which the kernel keeps a table of tids.
+const TID_TO_TASK: &str = "SCX_OPS_TID_TO_TASK";
+
+/// The portable tid's own program, for kernels that have no tids.
+const LAST_SWITCH: &str = "scx_tid_last_switch";
+
+/// A compiled scheduler that is not in the kernel yet.
+pub struct Opened {
+    object: OpenObject,
+    types: Types,
+    kernel: Btf<'static>,
+}
+
+/// A compiled scheduler in the kernel.
+pub struct Loaded {
+    object: Object,
+    types: Types,
+    ops: String,
+}
+
+/// What the kernel or libbpf did not accept, with what it said.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What was tried.
+    pub what: &'static str,
+    /// The end of what was said.
+    pub why: String,
+}
+
+impl Refusal {
+    fn new(what: &'static str, err: &libbpf_rs::Error) -> Self {
+        let log = log::last_lines(LOG_LINES);
+        let why = if log.is_empty() { err.to_string() } else { format!("{err}\n{log}") };
+        Self { what, why }
+    }
+}
+
+impl Opened {
+    /// Opens the file, and gives each variable that is named for an enumerator of the kernel's
+    /// (`__SCX_...`) the value that it has in this kernel.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no BPF object with types.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display();
+        log::begin();
+        let object = ObjectBuilder::default().open_file(path).map_err(|err| {
+            anyhow!("{name}: not a BPF object: {}", Refusal::new("open", &err).why)
+        })?;
+        let types = Types::open(path).with_context(|| name.to_string())?;
+        let kernel = Btf::from_path(crate::kernel::BTF)
+            .map_err(|err| anyhow!("{}: {err}", crate::kernel::BTF))?;
+        let mut opened = Self { object, types, kernel };
+        opened.fill_in_enumerators()?;
+        opened.make_room_for_a_dump()?;
+        Ok(opened)
+    }
+
+    fn fill_in_enumerators(&mut self) -> Result<()> {
+        let wanted: Vec<_> = globals::all(&self.types)
+            .into_iter()
+            .filter(|global| global.name.starts_with("__SCX_") && global.place.section == ".rodata")
+            .collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let known = kernel_enumerators(&self.kernel);
+        for global in wanted {
+            // What this kernel does not have stays 0, and the scheduler sees that.
+            if let Some(value) = known.get(&global.name[2..]) {
+                self.write(&global.place, &value.to_le_bytes()[..global.place.size.min(8)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The dump of an ejection goes into an array that the loader makes as long as it likes, if
+    /// the scheduler has one by the name that the kernel's examples have for it.
+    fn make_room_for_a_dump(&mut self) -> Result<()> {
+        let Ok(length) = globals::find(&self.types, "uei_dump_len") else { return Ok(()) };
+        let mut maps = self.object.maps_mut();
+        let Some(mut map) = maps.find(|map| map.name() == ".data.uei_dump") else { return Ok(()) };
+        map.set_value_size(DUMP).map_err(|err| anyhow!("uei_dump: {err}"))?;
+        drop(maps);
+        self.write(&length, &DUMP.to_le_bytes())
+    }
+
+    /// Sets a variable.
+    ///
+    /// # Errors
+    /// There is none of this name, or it cannot have the value.
+    pub fn set(&mut self, setting: &Setting) -> Result<()> {
+        let Setting { name, value } = setting;
+        let context = || format!("--set {name}={value}");
+        let place = globals::find(&self.types, name).with_context(context)?;
+        let bytes = globals::encode(&self.types, &place, value).with_context(context)?;
+        self.write(&place, &bytes).with_context(context)
+    }
+
+    /// Whether it has such a variable.
+    pub fn has(&self, name: &str) -> bool {
+        globals::find(&self.types, name).is_ok()
+    }
+
+    fn write(&mut self, place: &Place, bytes: &[u8]) -> Result<()> {
+        let section = &place.section;
+        let mut maps = self.object.maps_mut();
+        let mut map = maps
+            .find(|map| map.name().to_string_lossy().ends_with(section.as_str()))
+            .with_context(|| format!("the object has no section {section}"))?;
+        let value = map.initial_value_mut().with_context(|| format!("{section} has no values"))?;
+        let target = value
+            .get_mut(place.offset..place.offset + bytes.len())
+            .with_context(|| format!("{section} is too short"))?;
+        target.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Whether the kernel has tids of its own.
+    pub fn kernel_has_tids(&self) -> bool {
+        flag_names(&self.kernel).iter().any(|(name, _)| name == TID_TO_TASK)
+    }
+
+    /// Whether the object has the portable tid, `bpf/scx_tid.bpf.h`.
+    pub fn has_portable_tid(&self) -> bool {
+        self.object.progs().any(|program| program.name() == LAST_SWITCH)
+    }
+
+    /// Sets `ops.flags`: to those given, as far as this kernel has them, or else to those that the
+    /// object was compiled with, and what the portable tid needs. Answers with what is set, by name.
+    ///
+    /// # Errors
+    /// The object has no scheduler's operations, or more than one.
+    pub fn set_flags(&mut self, given: Option<&[String]>) -> Result<Vec<String>> {
+        let native = self.kernel_has_tids();
+        let portable = self.has_portable_tid();
+        if native {
+            // The kernel lets go of its tasks itself.
+            let program = self.object.progs_mut().find(|program| program.name() == LAST_SWITCH);
+            program.into_iter().for_each(|mut program| program.set_autoload(false));
+        }
+        let all = flag_names(&self.kernel);
+        let (ops, place) = self.ops()?;
+        let flags = globals::member(&self.types, &place, "flags")?;
+        let offset = flags.offset - place.offset;
+        let mut maps = self.object.maps_mut();
+        let mut map = maps.find(|map| map.name() == ops.as_str()).context("there are no operations")?;
+        let value = map.initial_value_mut().context("the operations have no values")?;
+        let bytes = value.get_mut(offset..offset + 8).context("the operations have no flags")?;
+        let mut word = [0; 8];
+        word.copy_from_slice(bytes);
+        let mut set = u64::from_le_bytes(word);
+        for (name, bit) in &all {
+            let wanted = match given {
+                Some(given) => given.contains(name),
+                None => portable && name == TID_TO_TASK,
+            };
+            set |= if wanted { *bit } else { 0 };
+        }
+        bytes.copy_from_slice(&set.to_le_bytes());
+        Ok(all.into_iter().filter(|(_, bit)| set & bit != 0).map(|(name, _)| name).collect())
+    }
+
+    /// The one variable that is a scheduler's operations.
+    fn ops(&self) -> Result<(String, Place)> {
+        let mut found: Vec<(String, Place)> = Vec::new();
+        for section in self.types.btf().type_by_kind::<DataSec<'_>>() {
+            let is_ops = |name: &str| name.starts_with(".struct_ops") || name.starts_with("struct_ops");
+            if !section.name().and_then(|name| name.to_str()).is_some_and(is_ops) {
+                continue;
+            }
+            for entry in section.iter() {
+                let Some(var) = self.types.btf().type_by_id::<Var<'_>>(entry.ty) else { continue };
+                let ty = self.types.btf().type_by_id::<BtfType<'_>>(var.referenced_type_id());
+                let ty = ty.map(|ty| ty.skip_mods_and_typedefs());
+                let ty_name = ty.and_then(|ty| ty.name()).and_then(|name| name.to_str());
+                let base = ty_name.map(|name| name.split("___").next().unwrap_or(name));
+                let var_name = var.name().and_then(|name| name.to_str()).map(str::to_owned);
+                if let (Some(name), Some(base)) = (var_name, base)
+                    && OPS_TYPES.contains(&base)
+                    && let Some(global) =
+                        globals::all(&self.types).into_iter().find(|global| global.name == name)
+                {
+                    found.push((name, global.place));
+                }
+            }
+        }
+        ensure!(found.len() < 2, "the object has {} schedulers; one at a time is run", found.len());
+        found.pop().context("the object has no scheduler: no variable of type sched_ext_ops")
+    }
+
+    /// Hands it to the kernel, whose verifier looks at every program.
+    ///
+    /// # Errors
+    /// The object has no scheduler; or, inside, the kernel refuses it.
+    pub fn load(self) -> Result<Result<Loaded, Refusal>> {
+        let (ops, _) = self.ops()?;
+        log::begin();
+        let Self { object, types, .. } = self;
+        Ok(match object.load() {
+            Ok(object) => Ok(Loaded { object, types, ops }),
+            Err(err) => Err(Refusal::new("load", &err)),
+        })
+    }
+}
+
+impl Loaded {
+    /// Attaches the scheduler, and whatever other programs the object has. It goes with the links.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn attach(&mut self) -> Result<Vec<Link>, Refusal> {
+        log::begin();
+        let refused = |err: libbpf_rs::Error| Refusal::new("attach", &err);
+        let mut links = Vec::new();
+        for program in self.object.progs_mut() {
+            if attaches_by_itself(&program) && program.autoload() {
+                links.push(program.attach().map_err(refused)?);
+            }
+        }
+        let ops = self.ops.as_str();
+        for mut map in self.object.maps_mut() {
+            if map.map_type() == MapType::StructOps && map.name() == ops {
+                links.push(map.attach_struct_ops().map_err(refused)?);
+            }
+        }
+        Ok(links)
+    }
+
+    /// A section's bytes as they are now; nothing if it is not there.
+    pub fn section(&self, name: &str) -> Option<Vec<u8>> {
+        let map = self.object.maps().find(|map| map.name().to_string_lossy().ends_with(name))?;
+        map.lookup(&0_u32.to_le_bytes(), MapFlags::ANY).ok().flatten()
+    }
+
+    /// A part of a variable as bytes.
+    pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
+        let place = globals::find(&self.types, path).ok()?;
+        let section = self.section(&place.section)?;
+        section.get(place.offset..place.offset + place.size).map(<[u8]>::to_vec)
+    }
+
+    /// A number.
+    pub fn number(&self, path: &str) -> Option<u64> {
+        let place = globals::find(&self.types, path).ok()?;
+        globals::decode(&self.types, &place, &self.section(&place.section)?)
+    }
+
+    /// Text, up to its 0.
+    pub fn text(&self, path: &str) -> Option<String> {
+        self.bytes(path).map(|bytes| until_zero(&bytes))
+    }
+
+    /// The debug dump, if the scheduler kept it.
+    pub fn dump(&self) -> Option<String> {
+        // Either an array of its own length, or one that was made longer above.
+        let longer = self.section(".data.uei_dump").map(|bytes| until_zero(&bytes));
+        let text = longer.or_else(|| self.text("uei_dump"))?;
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// All numbers that the scheduler counts in: the plain variables of `.bss`.
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let Some(section) = self.section(".bss") else { return BTreeMap::new() };
+        globals::all(&self.types)
+            .into_iter()
+            .filter(|global| global.place.section == ".bss" && !global.name.starts_with("__"))
+            .filter_map(|global| {
+                let value = globals::decode(&self.types, &global.place, &section)?;
+                Some((global.name, value))
+            })
+            .collect()
+    }
+}
+
+/// Whether a program is one that libbpf attaches where its section says: a tracing one, and not
+/// an operation of the scheduler's or one that is called.
+fn attaches_by_itself(program: &libbpf_rs::ProgramMut<'_>) -> bool {
+    let section = program.section().to_string_lossy();
+    ["tp_btf/", "fentry/", "fexit/", "raw_tp/", "tp/", "kprobe/"]
+        .iter()
+        .any(|kind| section.starts_with(kind))
+}
+
+fn until_zero(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// Every enumerator of the kernel's that begins with `SCX_`.
+fn kernel_enumerators(kernel: &Btf<'_>) -> BTreeMap<String, u64> {
+    let enums = kernel.type_by_kind::<Enum<'_>>().map(|e| *e);
+    let enums64 = kernel.type_by_kind::<Enum64<'_>>().map(|e| *e);
+    let all = enums.chain(enums64).flat_map(|ty| globals::enumerators(&ty));
+    all.filter(|(name, _)| name.starts_with("SCX_") || name.starts_with("__SCX_"))
+        .map(|(name, value)| (name, value as u64))
+        .collect()
+}
+
+/// The flags of `enum scx_ops_flags`: a bit each.
+fn flag_names(kernel: &Btf<'_>) -> Vec<(String, u64)> {
+    let ty = kernel.type_by_name::<BtfType<'_>>("scx_ops_flags");
+    let all = ty.map(|ty| globals::enumerators(&ty)).unwrap_or_default();
+    all.into_iter()
+        .map(|(name, value)| (name, value as u64))
+        .filter(|(name, value)| name.starts_with("SCX_OPS_") && value.count_ones() == 1)
+        .collect()
+}

@@ -1,0 +1,118 @@
+//! What the tests of real workloads need: starting one, and looking at it from outside.
+#![allow(dead_code)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use scxlab_agent::play::{Options, PlayError, Player};
+use scxlab_engine::Program;
+use scxlab_protocol::Counts;
+use scxlab_workload::Workload;
+
+/// The binary that the tasks are. A test is another one.
+pub fn options() -> Options {
+    Options { image: Some(env!("CARGO_BIN_EXE_scxlab-agent").into()) }
+}
+
+pub fn try_play(program: &Program) -> Result<Player, PlayError> {
+    Player::start(program, 1, &options())
+}
+
+pub fn play(program: &Program) -> Player {
+    try_play(program).unwrap()
+}
+
+/// A built-in workload, for two CPUs.
+pub fn program_of(name: &str) -> Program {
+    Workload::builtin(name, 2).unwrap().compile(2).unwrap()
+}
+
+/// The program of a workload file.
+pub fn program_from(text: &str) -> Program {
+    Workload::parse("test.json", text).unwrap().compile(2).unwrap()
+}
+
+/// A process of a group, as `/proc` shows it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub pid: i32,
+    pub ppid: i32,
+    pub state: String,
+    /// The names of its threads.
+    pub comms: Vec<String>,
+}
+
+/// All processes of the group, zombies too, but for the anchor.
+pub fn members(group: i32) -> Vec<Member> {
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| *pid != group).filter_map(|pid| member(pid, group)).collect()
+}
+
+fn member(pid: i32, group: i32) -> Option<Member> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    let state = fields.next()?.to_owned();
+    let ppid = fields.next()?.parse().ok()?;
+    if fields.next()?.parse() != Ok(group) {
+        return None;
+    }
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    let comms = threads.filter_map(Result::ok).filter_map(|thread| {
+        Some(fs::read_to_string(thread.path().join("comm")).ok()?.trim_end().to_owned())
+    });
+    Some(Member { pid, ppid, state, comms: comms.collect() })
+}
+
+/// The names of all live threads of the group.
+pub fn comms(group: i32) -> Vec<String> {
+    let live = members(group).into_iter().filter(|member| member.state != "Z");
+    live.flat_map(|member| member.comms).collect()
+}
+
+/// What was seen of a workload.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub comms: BTreeSet<String>,
+    pub most_at_once: usize,
+    pub counts: Counts,
+}
+
+impl Seen {
+    /// Looks at it, over and over.
+    pub fn watch(&mut self, player: &mut Player, time: Duration) {
+        let begin = Instant::now();
+        let mut before = Counts::default();
+        while begin.elapsed() < time {
+            let comms = comms(player.group());
+            self.most_at_once = self.most_at_once.max(comms.len());
+            self.comms.extend(comms);
+            let now = player.counts();
+            assert!(now.exited <= now.forked && now.exited >= before.exited, "{before:?} {now:?}");
+            before = now;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(player.is_alive());
+    }
+
+    /// Stops it, and sees that nothing is left.
+    pub fn stop(&mut self, mut player: Player) {
+        let group = player.group();
+        self.counts = player.stop().unwrap();
+        assert!(!player.is_alive());
+        let left = members(group);
+        assert!(left.is_empty(), "{left:?}");
+        // Not the anchor either.
+        assert!(!std::path::Path::new(&format!("/proc/{group}")).exists());
+    }
+}
+
+/// Waits for something that is to come.
+pub fn until(what: &str, mut there: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !there() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "never came: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,52 @@
+//! `scxlab run` on a real kernel: in a VM, or on the host.
+//!
+//! The agent does the work there; here its [`Job`](scxlab_protocol::Job) is made up, and its
+//! [`Record`](scxlab_protocol::Record)s become the same [`Report`](crate::report::Report) that the
+//! engine gives.
+
+mod objects;
+mod place;
+mod plan;
+mod session;
+mod text;
+
+use crate::args::RunArgs;
+use crate::human::{self, Hints};
+use crate::output::{JsonTarget, Terminal};
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::session::{Observer, Session};
+use crate::status::{Failure, Status};
+
+pub use plan::RealPlan;
+
+/// Runs a scheduler on a real kernel, and, if the engine has it too, on the engine; reports both.
+///
+/// # Errors
+/// Something that was asked for is wrong or missing, or the run says nothing: the scheduler was
+/// not attached all the time, or the workload did not run.
+pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
+    let plan = RealPlan::new(args)?;
+    let json = JsonTarget::open(args.json.as_deref())?;
+    let outcome = session::run(&plan, terminal)?;
+    let mut report = outcome.report(&plan);
+    report.engine = plan.engine.as_ref().map(on_the_engine).transpose()?.map(Box::new);
+    if !json.is_stdout() {
+        let hints = Hints { traceable: false, trace: None, dump_shown: args.dump };
+        let mut text = human::run(&plan.title, &report, &hints, terminal);
+        if let Some(engine) = &report.engine {
+            text.push_str(&text::side_by_side(&report, engine, terminal));
+        }
+        terminal.print(&text);
+    }
+    json.write(&report, terminal)?;
+    Ok(if report.ejected() { Status::Failed } else { Status::Fine })
+}
+
+/// The same on the engine.
+fn on_the_engine(plan: &Plan) -> Result<Report, Failure> {
+    struct Nobody;
+    impl Observer for Nobody {}
+    let outcome = Session::new(plan)?.run(&mut Nobody)?;
+    Ok(Report::new(plan, &outcome))
+}

@@ -1,0 +1,92 @@
+//! Where a run happens: in a VM, or on the host.
+
+use std::path::PathBuf;
+
+use scxlab_vm::{Accel, Machine};
+
+use crate::args::{MachineArgs, Place, RunArgs};
+use crate::status::Failure;
+
+/// CPUs of a VM, if nobody says. Without KVM each costs one of ours.
+const CPUS: u64 = 2;
+
+/// Where a run happens.
+#[derive(Clone, Debug)]
+pub enum Where {
+    /// In a VM.
+    Vm(Box<Machine>),
+    /// On the host.
+    Host,
+}
+
+impl Where {
+    /// What was asked for.
+    pub(super) fn new(args: &RunArgs) -> Result<Self, Failure> {
+        let machine = &args.machine;
+        match &args.on {
+            Place::Vm(kernel) => {
+                refuse(machine.hz.is_some(), "--hz", "a stock kernel's ticks are fixed")?;
+                refuse(machine.pid_max.is_some(), "--pid-max", "only the engine has it")?;
+                Ok(Self::Vm(Box::new(vm(kernel, machine)?)))
+            }
+            _ => {
+                let host = "the host is as it is";
+                refuse(machine.cpus.is_some(), "--cpus", host)?;
+                refuse(machine.smt != 1, "--smt", host)?;
+                refuse(machine.llcs != 1, "--llcs", host)?;
+                refuse(machine.hz.is_some(), "--hz", host)?;
+                refuse(machine.pid_max.is_some(), "--pid-max", host)?;
+                Ok(Self::Host)
+            }
+        }
+    }
+
+    /// CPUs.
+    pub fn cpus(&self) -> usize {
+        match self {
+            Self::Vm(machine) => machine.cpus,
+            Self::Host => std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// Whether it is a VM.
+    pub fn is_vm(&self) -> bool {
+        matches!(self, Self::Vm(_))
+    }
+
+    /// As the report calls it.
+    pub fn backend(&self) -> &'static str {
+        if self.is_vm() { "vm" } else { "host" }
+    }
+}
+
+fn refuse(given: bool, option: &str, why: &str) -> Result<(), Failure> {
+    match given {
+        true => Err(Failure::wrong(format_args!("{option}: {why}; leave it out here"))),
+        false => Ok(()),
+    }
+}
+
+/// More CPUs than that a VM is not given.
+const MOST_CPUS: u64 = 64;
+
+fn vm(kernel: &str, args: &MachineArgs) -> Result<Machine, Failure> {
+    let cpus = args.cpus.unwrap_or(CPUS);
+    if cpus > MOST_CPUS {
+        return Err(Failure::wrong(format_args!("--cpus {cpus}: a VM has at most {MOST_CPUS}")));
+    }
+    if cpus % (args.smt * args.llcs) != 0 {
+        return Err(Failure::wrong(format_args!(
+            "--cpus {cpus} --smt {} --llcs {}: the CPUs are not that many times the others",
+            args.smt, args.llcs
+        )));
+    }
+    let image = PathBuf::from(kernel);
+    let accel = match args.accel {
+        crate::args::AccelArg::Auto => Accel::Auto,
+        crate::args::AccelArg::Kvm => Accel::Kvm,
+        crate::args::AccelArg::Tcg => Accel::Tcg,
+    };
+    let (smt, llcs) = (args.smt as usize, args.llcs as usize);
+    Ok(Machine { smt, llcs, memory: args.memory, accel, ..Machine::new(image, cpus as usize) })
+}

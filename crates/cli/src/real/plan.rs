@@ -1,0 +1,123 @@
+//! From the command line to a run on a real kernel.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use scxlab_engine::Nanos;
+use scxlab_protocol::{Job, Run, Setting, Task, WorkloadSource};
+
+use super::objects;
+use super::place::Where;
+use crate::args::{RunArgs, Setting as Set};
+use crate::plan::{self, Plan};
+use crate::status::Failure;
+
+/// Where the agent finds the scheduler in a VM.
+pub(super) const OBJECT: &str = "/scheduler.bpf.o";
+
+/// All that a run on a real kernel needs.
+#[derive(Clone, Debug)]
+pub struct RealPlan {
+    /// The scheduler's name, as it was given.
+    pub scheduler: String,
+    /// The scheduler with the options that were set.
+    pub title: String,
+    /// All its options with their values, as far as they are known.
+    pub options: Vec<(String, String)>,
+    /// The workload's name.
+    pub workload: String,
+    /// What the agent is to do.
+    pub job: Job,
+    /// How long the scheduler is to stay attached.
+    pub duration: Duration,
+    /// The compiled scheduler.
+    pub object: PathBuf,
+    /// Where.
+    pub place: Where,
+    /// The same run on the engine, if the engine has the scheduler.
+    pub engine: Option<Plan>,
+}
+
+impl RealPlan {
+    /// What `scxlab run --on vm:KERNEL` or `--on host` was asked for.
+    ///
+    /// # Errors
+    /// The scheduler, the workload, the kernel or the machine is not as it should be.
+    pub fn new(args: &RunArgs) -> Result<Self, Failure> {
+        if args.trace.is_some() {
+            return Err(Failure::wrong(
+                "--trace: a real kernel's trace is not written; leave it out, or give --on engine",
+            ));
+        }
+        let is_file = plan::is_file(&args.scheduler);
+        let object = match is_file {
+            true => objects::named(&args.scheduler)?,
+            false => {
+                // Refuses unknown names, keys and values as the engine does.
+                plan::scheduler(&args.scheduler, &args.set)?;
+                objects::builtin(&args.scheduler)?
+            }
+        };
+        let place = Where::new(args)?;
+        let cpus = place.cpus();
+        let workload = plan::workload(&args.workload, cpus)?;
+        let duration = plan::run_time(args.duration, &workload)?;
+        // What cannot be compiled is refused here, and not by a guest.
+        plan::compile(&workload, cpus)?;
+        let engine = match is_file {
+            true => None,
+            false => Some(engine_plan(args, cpus, duration)?),
+        };
+        let options: Vec<(String, String)> = match &engine {
+            Some(plan) => {
+                plan.options.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
+            }
+            None => args.set.iter().map(|set| (set.key.clone(), set.value.clone())).collect(),
+        };
+        let set = options.iter().map(|(name, value)| Setting { name: name.clone(), value: value.clone() });
+        let task = Task::Run(Run {
+            object: if place.is_vm() { PathBuf::from(OBJECT) } else { object.clone() },
+            set: set.collect(),
+            flags: engine.as_ref().map(flags),
+            workload: source(&args.workload)?,
+            duration_ns: duration.0,
+        });
+        let name = Path::new(&args.scheduler).file_name().unwrap_or_default().to_string_lossy();
+        let name = name.trim_end_matches(".o").trim_end_matches(".bpf").to_owned();
+        let set = args.set.iter().map(|Set { key, value }| format!(" {key}={value}"));
+        Ok(Self {
+            title: std::iter::once(name.clone()).chain(set).collect(),
+            scheduler: name,
+            options,
+            workload: workload.name,
+            job: Job { task, seed: args.seed, cpus },
+            duration: Duration::from_nanos(duration.0),
+            object,
+            place,
+            engine,
+        })
+    }
+}
+
+/// The flags that the engine's twin of the scheduler has with the same options.
+fn flags(plan: &Plan) -> Vec<String> {
+    let flags = plan.scheduler.ops().flags;
+    flags.iter_names().map(|(name, _)| format!("SCX_OPS_{name}")).collect()
+}
+
+fn engine_plan(args: &RunArgs, cpus: usize, duration: Nanos) -> Result<Plan, Failure> {
+    let mut args = args.clone();
+    args.on = crate::args::Place::Engine;
+    args.duration = Some(duration);
+    args.machine.cpus = Some(cpus as u64);
+    Plan::new(&args)
+}
+
+/// The workload as the agent gets it.
+fn source(name: &str) -> Result<WorkloadSource, Failure> {
+    if scxlab_workload::BUILTINS.iter().any(|(builtin, _)| *builtin == name) {
+        return Ok(WorkloadSource::Builtin(name.to_owned()));
+    }
+    let text = plan::workload_text(name)?;
+    Ok(WorkloadSource::File { name: name.to_owned(), text })
+}

@@ -1,0 +1,186 @@
+//! A run on a real kernel: the agent's records, from its first to its last, and what they add up to.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use scxlab_protocol::{Counts, Exit, Kernel, Lost, Record, TidCounts};
+use scxlab_vm::{Cargo, Guest, Machine, VmError, find_agent};
+
+use super::place::Where;
+use super::plan::{OBJECT, RealPlan};
+use crate::output::Terminal;
+use crate::progress::Progress;
+use crate::report::{
+    ExitPart, Pairs, Report, SchedulerPart, StalledPart, TasksPart, TidPart,
+};
+use crate::status::Failure;
+
+/// What the agent said, all together.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
+    kernel: Kernel,
+    flags: Vec<String>,
+    exit: Exit,
+    tasks: Counts,
+    tids: TidCounts,
+    lost: Vec<Lost>,
+    counters: BTreeMap<String, u64>,
+    events: BTreeMap<String, u64>,
+}
+
+/// What has been said so far.
+#[derive(Default)]
+struct Heard {
+    flags: Option<Vec<String>>,
+    exit: Option<Exit>,
+    tasks: Option<Counts>,
+    tids: TidCounts,
+    lost: Vec<Lost>,
+    counters: BTreeMap<String, u64>,
+    events: BTreeMap<String, u64>,
+}
+
+/// Runs it to its end.
+pub(super) fn run(plan: &RealPlan, terminal: &Terminal) -> Result<Outcome, Failure> {
+    match &plan.place {
+        Where::Vm(machine) => in_a_vm(plan, machine, terminal),
+        Where::Host => Err(Failure::missing("--on host: this scxlab runs in VMs only")),
+    }
+}
+
+fn in_a_vm(plan: &RealPlan, machine: &Machine, terminal: &Terminal) -> Result<Outcome, Failure> {
+    let interrupt = on_interrupt();
+    let cargo = Cargo {
+        agent: find_agent().map_err(vm_failure)?,
+        job: plan.job.clone(),
+        files: vec![(PathBuf::from(OBJECT), plan.object.clone())],
+    };
+    let mut guest = machine.boot(&cargo, &interrupt).map_err(vm_failure)?;
+    for note in guest.notes() {
+        eprintln!("scxlab: {}", note.0);
+    }
+    let kernel = guest.kernel().clone();
+    let heard = listen(&mut guest, plan, terminal)?;
+    heard.conclude(kernel, plan)
+}
+
+fn listen(guest: &mut Guest, plan: &RealPlan, terminal: &Terminal) -> Result<Heard, Failure> {
+    let mut heard = Heard::default();
+    let total = scxlab_engine::Nanos(plan.duration.as_nanos() as u64);
+    let mut progress = Progress::new(total, terminal.progress());
+    while let Some(record) = guest.next().map_err(vm_failure)? {
+        match record {
+            Record::Progress { at_ns } => progress.at(scxlab_engine::Nanos(at_ns)),
+            Record::Attached { flags, .. } => heard.flags = Some(flags),
+            Record::Exit(exit) => heard.exit = Some(exit),
+            Record::Tasks(tasks) => heard.tasks = Some(tasks),
+            Record::Tids(tids) => heard.tids = tids,
+            Record::Lost(lost) => heard.lost.push(lost),
+            Record::Counters(counters) => heard.counters = counters,
+            Record::Events(events) => heard.events = events,
+            Record::Refused { what, why } => {
+                let name = &plan.title;
+                let kernel = &guest.kernel().release;
+                return Err(Failure::failed(format_args!(
+                    "{name}: Linux {kernel} refuses to {what} it: {why}"
+                )));
+            }
+            Record::Failed { why } => return Err(Failure::missing(why)),
+            Record::Hello(_) | Record::Doing { .. } | Record::Claim(_) | Record::Done => {}
+        }
+    }
+    Ok(heard)
+}
+
+impl Heard {
+    /// All of it, unless something is missing without which the run says nothing.
+    fn conclude(self, kernel: Kernel, plan: &RealPlan) -> Result<Outcome, Failure> {
+        let nothing = |what: &str| {
+            Failure::missing(format_args!("{}: nothing was tested: {what}", plan.title))
+        };
+        let flags = self.flags.ok_or_else(|| nothing("the scheduler was never attached"))?;
+        let exit = self.exit.ok_or_else(|| nothing("the agent did not say how it ended"))?;
+        let tasks = self.tasks.ok_or_else(|| nothing("the workload did not run"))?;
+        Ok(Outcome {
+            kernel,
+            flags,
+            exit,
+            tasks,
+            tids: self.tids,
+            lost: self.lost,
+            counters: self.counters,
+            events: self.events,
+        })
+    }
+}
+
+impl Outcome {
+    /// As the engine would report it.
+    pub(super) fn report(self, plan: &RealPlan) -> Report {
+        let Self { kernel, flags, exit, tasks, tids, lost, counters, events } = self;
+        let key = plan.options.iter().find(|(key, _)| key == "key").map(|(_, value)| value.clone());
+        let stalled = lost.iter().map(|task| StalledPart {
+            comm: task.comm.clone(),
+            pid: task.pid,
+            tid: task.tid,
+            runnable_for_ns: task.runnable_for_ns,
+            explanation: None,
+        });
+        Report {
+            scheduler: SchedulerPart {
+                name: plan.scheduler.clone(),
+                key,
+                flags,
+                options: Pairs(plan.options.clone()),
+            },
+            backend: plan.place.backend(),
+            kernel: Some(kernel.release),
+            seed: plan.job.seed,
+            cpus: kernel.cpus,
+            duration_ns: plan.duration.as_nanos() as u64,
+            exit: ExitPart {
+                kind: exit.kind as u32,
+                reason: exit.reason,
+                msg: exit.msg,
+                at_ns: exit.at_ns,
+            },
+            tasks: TasksPart {
+                forked: tasks.forked,
+                exited: tasks.exited,
+                execs: tasks.execs,
+                nonleader_execs: tasks.nonleader_execs,
+                lost: lost.len() as u64,
+                forks_failed: tasks.forks_failed,
+            },
+            tid: TidPart {
+                issued: tids.issued,
+                inserted: tids.inserted,
+                removed: tids.removed,
+                lookups: tids.lookups,
+                misses: tids.misses,
+                live: tids.live,
+            },
+            stalled: stalled.collect(),
+            counters: Pairs(counters.into_iter().collect()),
+            events: Pairs(events.into_iter().collect()),
+            workload: plan.workload.clone(),
+            dump: exit.dump,
+            engine: None,
+        }
+    }
+}
+
+/// True from when the user, or the system, asks us to stop.
+fn on_interrupt() -> Arc<AtomicBool> {
+    let interrupt = Arc::new(AtomicBool::new(false));
+    let flag = interrupt.clone();
+    // If there is a handler already, the signal ends us, and the guest dies with us.
+    let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
+    interrupt
+}
+
+fn vm_failure(err: VmError) -> Failure {
+    Failure::missing(err)
+}
