@@ -56,6 +56,7 @@ enum {
 	ENOMEM = 12,
 	EBUSY = 16,
 	EINVAL = 22,
+	EOPNOTSUPP = 95,
 };
 
 /*
@@ -64,6 +65,7 @@ enum {
  * kernel, or leaves at 0 if that kernel has none.
  */
 #define SCX_ENUMS(_)                                                                               \
+	_(SCX_DSQ_GLOBAL)                                                                          \
 	_(SCX_DSQ_LOCAL)                                                                           \
 	_(SCX_DSQ_LOCAL_ON)                                                                        \
 	_(SCX_ENQ_CPU_SELECTED)                                                                    \
@@ -73,6 +75,7 @@ enum {
 
 #define SCX_ENUM_VARIABLE(name) const volatile u64 __##name;
 SCX_ENUMS(SCX_ENUM_VARIABLE)
+#define SCX_DSQ_GLOBAL __SCX_DSQ_GLOBAL
 #define SCX_DSQ_LOCAL __SCX_DSQ_LOCAL
 #define SCX_DSQ_LOCAL_ON __SCX_DSQ_LOCAL_ON
 #define SCX_ENQ_CPU_SELECTED __SCX_ENQ_CPU_SELECTED
@@ -80,7 +83,9 @@ SCX_ENUMS(SCX_ENUM_VARIABLE)
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-struct cpumask;
+struct cpumask {
+	unsigned long bits[1];
+};
 
 struct sched_ext_entity {
 	u64 slice;
@@ -96,8 +101,11 @@ struct task_struct {
 	struct sched_ext_entity scx;
 };
 
+/* Its values are the loader's to read. */
+enum scx_exit_kind { SCX_EXIT_NONE };
+
 struct scx_exit_info {
-	int kind;
+	enum scx_exit_kind kind;
 	s64 exit_code;
 	const char *reason;
 	const char *msg;
@@ -106,29 +114,56 @@ struct scx_exit_info {
 
 #pragma clang attribute pop
 
-struct scx_init_task_args;
-struct scx_exit_task_args;
+struct cgroup;
+struct scx_cgroup_init_args;
+struct scx_cpu_acquire_args;
+struct scx_cpu_release_args;
 struct scx_dump_ctx;
+struct scx_exit_task_args;
+struct scx_init_task_args;
 
-/* libbpf matches members by name, so that those which are not used need not be here. */
+/*
+ * The operations of Linux 6.16, and so of every kernel from there on. libbpf matches them by name,
+ * in whatever order the running kernel has them.
+ */
 struct sched_ext_ops {
 	s32 (*select_cpu)(struct task_struct *p, s32 prev_cpu, u64 wake_flags);
 	void (*enqueue)(struct task_struct *p, u64 enq_flags);
 	void (*dequeue)(struct task_struct *p, u64 deq_flags);
 	void (*dispatch)(s32 cpu, struct task_struct *prev);
+	void (*tick)(struct task_struct *p);
+	void (*runnable)(struct task_struct *p, u64 enq_flags);
 	void (*running)(struct task_struct *p);
 	void (*stopping)(struct task_struct *p, bool runnable);
+	void (*quiescent)(struct task_struct *p, u64 deq_flags);
+	bool (*yield)(struct task_struct *from, struct task_struct *to);
+	bool (*core_sched_before)(struct task_struct *a, struct task_struct *b);
+	void (*set_weight)(struct task_struct *p, u32 weight);
+	void (*set_cpumask)(struct task_struct *p, const struct cpumask *cpumask);
 	void (*update_idle)(s32 cpu, bool idle);
+	void (*cpu_acquire)(s32 cpu, struct scx_cpu_acquire_args *args);
+	void (*cpu_release)(s32 cpu, struct scx_cpu_release_args *args);
 	s32 (*init_task)(struct task_struct *p, struct scx_init_task_args *args);
 	void (*exit_task)(struct task_struct *p, struct scx_exit_task_args *args);
 	void (*enable)(struct task_struct *p);
+	void (*disable)(struct task_struct *p);
 	void (*dump)(struct scx_dump_ctx *ctx);
 	void (*dump_cpu)(struct scx_dump_ctx *ctx, s32 cpu, bool idle);
 	void (*dump_task)(struct scx_dump_ctx *ctx, struct task_struct *p);
+	s32 (*cgroup_init)(struct cgroup *cgrp, struct scx_cgroup_init_args *args);
+	void (*cgroup_exit)(struct cgroup *cgrp);
+	s32 (*cgroup_prep_move)(struct task_struct *p, struct cgroup *from, struct cgroup *to);
+	void (*cgroup_move)(struct task_struct *p, struct cgroup *from, struct cgroup *to);
+	void (*cgroup_cancel_move)(struct task_struct *p, struct cgroup *from, struct cgroup *to);
+	void (*cgroup_set_weight)(struct cgroup *cgrp, u32 weight);
+	void (*cpu_online)(s32 cpu);
+	void (*cpu_offline)(s32 cpu);
 	s32 (*init)(void);
-	void (*exit)(struct scx_exit_info *ei);
+	void (*exit)(struct scx_exit_info *info);
+	u32 dispatch_max_batch;
 	u64 flags;
 	u32 timeout_ms;
+	u32 exit_dump_len;
 	char name[128];
 };
 
@@ -163,8 +198,8 @@ struct bpf_res_spin_lock {
 	u32 val;
 };
 
-int bpf_res_spin_lock(struct bpf_res_spin_lock *lock) __ksym;
-void bpf_res_spin_unlock(struct bpf_res_spin_lock *lock) __ksym;
+int bpf_res_spin_lock_irqsave(struct bpf_res_spin_lock *lock, unsigned long *flags) __ksym;
+void bpf_res_spin_unlock_irqrestore(struct bpf_res_spin_lock *lock, unsigned long *flags) __ksym;
 
 #define __arena __attribute__((address_space(1)))
 

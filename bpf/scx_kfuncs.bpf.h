@@ -2,36 +2,28 @@
 /*
  * Kernel functions whose prototype is not the same on all kernels. Included by scx.bpf.h.
  *
- * libbpf ignores what follows `___` in a name, and leaves a weak function out if its prototype is
- * not the running kernel's. So each prototype is declared under a name of its own, and which one
- * is there is known at load; the calls to the others are dead code by then.
- *
- * `___aux` is a form with a last parameter that the kernel fills in itself. Some builds of 7.1
- * show it in their BTF, where others do not.
+ * libbpf ignores what follows the last `___` in a name, and leaves a weak function out if the
+ * running kernel has none of that name and prototype. So each prototype is declared under a name of
+ * its own, and which one is there is known at load; the calls to the others are dead code by then.
  */
 #ifndef SCX_KFUNCS_BPF_H
 #define SCX_KFUNCS_BPF_H
 
-struct bpf_prog_aux;
-
+/*
+ * Some builds of 7.1 (Debian's 7.1.8 to 7.1.13) cannot call this one: their BTF has it with the
+ * hidden last parameter, and lacks the twin, `_impl`, that the verifier then looks for. A scheduler
+ * has the built-in queues there, and no other.
+ */
 s32 scx_bpf_create_dsq___plain(u64 dsq_id, s32 node) __ksym __weak;
-s32 scx_bpf_create_dsq___aux(u64 dsq_id, s32 node, const struct bpf_prog_aux *aux) __ksym __weak;
+
+static __always_inline bool scx_can_create_dsq(void)
+{
+	return bpf_ksym_exists(scx_bpf_create_dsq___plain);
+}
 
 static __always_inline s32 scx_bpf_create_dsq(u64 dsq_id, s32 node)
 {
-	if (bpf_ksym_exists(scx_bpf_create_dsq___aux))
-		return scx_bpf_create_dsq___aux(dsq_id, node, NULL);
-	return scx_bpf_create_dsq___plain(dsq_id, node);
-}
-
-u32 scx_bpf_dispatch_nr_slots___plain(void) __ksym __weak;
-u32 scx_bpf_dispatch_nr_slots___aux(const struct bpf_prog_aux *aux) __ksym __weak;
-
-static __always_inline u32 scx_bpf_dispatch_nr_slots(void)
-{
-	if (bpf_ksym_exists(scx_bpf_dispatch_nr_slots___aux))
-		return scx_bpf_dispatch_nr_slots___aux(NULL);
-	return scx_bpf_dispatch_nr_slots___plain();
+	return scx_can_create_dsq() ? scx_bpf_create_dsq___plain(dsq_id, node) : -EOPNOTSUPP;
 }
 
 /*
@@ -91,17 +83,16 @@ static __always_inline bool scx_bpf_dsq_move_to_local(u64 dsq_id)
 	return scx_bpf_dsq_move_to_local___v2___new(dsq_id, 0);
 }
 
-/* Functions from 6.19 on; before, schedulers write the member, which 7.x discourages. */
+/*
+ * From 6.19 on; before, and in the builds of 7.1 above, a scheduler writes the member, which the
+ * kernel allows as long as it keeps its promise to old ones.
+ */
 bool scx_bpf_task_set_dsq_vtime___plain(struct task_struct *p, u64 vtime) __ksym __weak;
-bool scx_bpf_task_set_dsq_vtime___aux(struct task_struct *p, u64 vtime,
-				      const struct bpf_prog_aux *aux) __ksym __weak;
 
 static __always_inline void scx_bpf_task_set_dsq_vtime(struct task_struct *p, u64 vtime)
 {
 	if (bpf_ksym_exists(scx_bpf_task_set_dsq_vtime___plain))
 		scx_bpf_task_set_dsq_vtime___plain(p, vtime);
-	else if (bpf_ksym_exists(scx_bpf_task_set_dsq_vtime___aux))
-		scx_bpf_task_set_dsq_vtime___aux(p, vtime, NULL);
 	else
 		p->scx.dsq_vtime = vtime;
 }

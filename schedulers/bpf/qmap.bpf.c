@@ -27,6 +27,7 @@ enum key { key_tid, key_pid };
 const volatile enum key key = key_tid;
 const volatile bool exiting = true;
 const volatile u64 slice_us = 20000;
+/* At most 32, SCX_DSP_DFL_MAX_BATCH: so there is always a slot in the dispatch buffer. */
 const volatile u32 batch = 1;
 const volatile u32 max_tasks = 262144;
 
@@ -40,7 +41,10 @@ u64 lookups_failed;
 #define COUNT(counter) __sync_fetch_and_add(&(counter), 1)
 
 enum {
-	/* All tasks that were taken off a FIFO and wait for a CPU that may run them. */
+	/*
+	 * All tasks that were taken off a FIFO and wait for a CPU that may run them. Where the
+	 * kernel's build cannot create it, SCX_DSQ_GLOBAL does the same.
+	 */
 	SHARED_DSQ = 0,
 	FIFOS = 5,
 	MAX_CPUS = 1024,
@@ -92,7 +96,8 @@ struct {
 
 struct fifo __arena fifos[FIFOS];
 struct cpu_ctx __arena cpus[MAX_CPUS];
-u64 __arena idle_cpus[MAX_CPUS / 64];
+/* Not a bitmap: an arena has no atomic and with a result (arch/x86 in 7.2). */
+u32 __arena idle_cpus[MAX_CPUS];
 
 /* Contexts that were never used follow `nr_used` in `slab`. */
 task_ctx_t *slab;
@@ -124,23 +129,28 @@ struct {
 	__type(value, struct task_slot);
 } task_slots SEC(".maps");
 
-/* NULL if there is a deadlock, which ejects the scheduler. */
-static __always_inline struct locked *lock(u32 index)
+/*
+ * NULL if the lock cannot be had, which ejects the scheduler. With interrupts off: before 6.18
+ * exit_task also runs in one. Tried twice: it gives up after a quarter of a second, for which
+ * the holder's CPU may not run if it is a virtual one.
+ */
+static __always_inline struct locked *lock(u32 index, unsigned long *flags)
 {
 	struct locked *locked = bpf_map_lookup_elem(&locks, &index);
 
 	if (!locked)
 		return NULL;
-	if (bpf_res_spin_lock(&locked->lock)) {
+	if (bpf_res_spin_lock_irqsave(&locked->lock, flags) &&
+	    bpf_res_spin_lock_irqsave(&locked->lock, flags)) {
 		scx_bpf_error("lock %u cannot be taken", index);
 		return NULL;
 	}
 	return locked;
 }
 
-static __always_inline void unlock(struct locked *locked)
+static __always_inline void unlock(struct locked *locked, unsigned long *flags)
 {
-	bpf_res_spin_unlock(&locked->lock);
+	bpf_res_spin_unlock_irqrestore(&locked->lock, flags);
 }
 
 static __always_inline task_ctx_t *ctx_of(struct task_struct *p)
@@ -168,7 +178,8 @@ static __always_inline void unlink_ctx(fifo_t *fifo, task_ctx_t *tctx)
 static __always_inline void push(u32 index, task_ctx_t *tctx)
 {
 	fifo_t *fifo = &fifos[index];
-	struct locked *locked = lock(index);
+	unsigned long flags;
+	struct locked *locked = lock(index, &flags);
 
 	if (!locked)
 		return;
@@ -180,13 +191,14 @@ static __always_inline void push(u32 index, task_ctx_t *tctx)
 	else
 		fifo->head = tctx;
 	fifo->tail = tctx;
-	unlock(locked);
+	unlock(locked, &flags);
 }
 
 static __always_inline task_ctx_t *pop(u32 index)
 {
 	fifo_t *fifo = &fifos[index];
-	struct locked *locked = lock(index);
+	unsigned long flags;
+	struct locked *locked = lock(index, &flags);
 	task_ctx_t *tctx;
 
 	if (!locked)
@@ -194,7 +206,7 @@ static __always_inline task_ctx_t *pop(u32 index)
 	tctx = fifo->head;
 	if (tctx)
 		unlink_ctx(fifo, tctx);
-	unlock(locked);
+	unlock(locked, &flags);
 	return tctx;
 }
 
@@ -202,16 +214,17 @@ static __always_inline void remove(task_ctx_t *tctx)
 {
 	fifo_t *fifo = tctx->fifo;
 	struct locked *locked;
+	unsigned long flags;
 
 	if (!fifo)
 		return;
-	locked = lock(fifo->index);
+	locked = lock(fifo->index, &flags);
 	if (!locked)
 		return;
 	/* A pop may have been faster. */
 	if (tctx->fifo == fifo)
 		unlink_ctx(fifo, tctx);
-	unlock(locked);
+	unlock(locked, &flags);
 }
 
 /* Coarsely: heavier tasks have the higher FIFO. */
@@ -235,25 +248,22 @@ static __always_inline u64 slice_ns(void)
 
 static __always_inline bool claim_idle(u32 cpu)
 {
-	u64 bit = 1ull << (cpu % 64);
-	u64 __arena *word = &idle_cpus[cpu / 64 % (MAX_CPUS / 64)];
+	u32 __arena *idle = &idle_cpus[cpu % MAX_CPUS];
 
-	if (!(*word & bit))
-		return false;
-	return __sync_fetch_and_and(word, ~bit) & bit;
+	return *idle && __sync_lock_test_and_set(idle, 0);
 }
 
 /* An idle CPU that the task may use, claimed: the previous one, or the next after it; or -1. */
 static __always_inline s32 pick_idle_cpu(struct task_struct *p, s32 prev)
 {
 	u32 nr_cpus = scx_bpf_nr_cpu_ids();
-	u32 i, cpu = prev;
+	u32 i;
 
 	if (p->nr_cpus_allowed == 1 || claim_idle(prev))
 		return prev;
 	bpf_for(i, 1, nr_cpus) {
-		if (++cpu >= nr_cpus)
-			cpu = 0;
+		u32 cpu = prev + i < nr_cpus ? prev + i : prev + i - nr_cpus;
+
 		if (bpf_cpumask_test_cpu(cpu, p->cpus_ptr) && claim_idle(cpu))
 			return cpu;
 	}
@@ -310,10 +320,16 @@ void BPF_STRUCT_OPS(qmap_dequeue, struct task_struct *p, u64 deq_flags)
 		remove(tctx);
 }
 
+/* The kernel itself looks into the global queue, before it asks for a dispatch and after. */
+static __always_inline bool move_shared_to_local(void)
+{
+	return scx_can_create_dsq() && scx_bpf_dsq_move_to_local(SHARED_DSQ);
+}
+
 static __always_inline void dispatch_task(struct task_struct *p, s32 cpu)
 {
 	COUNT(dispatched);
-	scx_bpf_dsq_insert(p, SHARED_DSQ, slice_ns(), 0);
+	scx_bpf_dsq_insert(p, scx_can_create_dsq() ? SHARED_DSQ : SCX_DSQ_GLOBAL, slice_ns(), 0);
 	/* A task that may not run here would be stranded: its own CPU is to come for it. */
 	if (!bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
 		scx_bpf_kick_cpu(scx_bpf_task_cpu(p), 0);
@@ -348,7 +364,7 @@ void BPF_STRUCT_OPS(qmap_dispatch, s32 cpu, struct task_struct *prev)
 	u32 i, left = batch;
 	task_ctx_t *tctx;
 
-	if (scx_bpf_dsq_move_to_local(SHARED_DSQ))
+	if (move_shared_to_local())
 		return;
 	bpf_for(i, 0, FIFOS) {
 		if (!cpuc->dsp_cnt) {
@@ -364,8 +380,8 @@ void BPF_STRUCT_OPS(qmap_dispatch, s32 cpu, struct task_struct *prev)
 			if (!dispatch_ctx(tctx, cpu))
 				continue;
 			cpuc->dsp_cnt--;
-			if (--left == 0 || !scx_bpf_dispatch_nr_slots()) {
-				scx_bpf_dsq_move_to_local(SHARED_DSQ);
+			if (--left == 0) {
+				move_shared_to_local();
 				return;
 			}
 		}
@@ -375,21 +391,17 @@ void BPF_STRUCT_OPS(qmap_dispatch, s32 cpu, struct task_struct *prev)
 
 void BPF_STRUCT_OPS(qmap_update_idle, s32 cpu, bool idle)
 {
-	u64 bit = 1ull << ((u32)cpu % 64);
-	u64 __arena *word = &idle_cpus[(u32)cpu / 64 % (MAX_CPUS / 64)];
-
-	if (idle)
-		__sync_fetch_and_or(word, bit);
-	else
-		__sync_fetch_and_and(word, ~bit);
+	idle_cpus[(u32)cpu % MAX_CPUS] = idle;
 }
 
 /* NULL if all are in use. */
 static __always_inline task_ctx_t *alloc_ctx(void)
 {
-	struct locked *locked = lock(SLAB_LOCK);
+	unsigned long flags;
+	struct locked *locked = lock(SLAB_LOCK, &flags);
 	task_ctx_t *tctx = NULL;
 
+	USES_ARENA(arena);
 	if (!locked)
 		return NULL;
 	if (free_ctxs) {
@@ -399,19 +411,20 @@ static __always_inline task_ctx_t *alloc_ctx(void)
 		tctx = &slab[nr_used];
 		nr_used++;
 	}
-	unlock(locked);
+	unlock(locked, &flags);
 	return tctx;
 }
 
 static __always_inline void free_ctx(task_ctx_t *tctx)
 {
-	struct locked *locked = lock(SLAB_LOCK);
+	unsigned long flags;
+	struct locked *locked = lock(SLAB_LOCK, &flags);
 
 	if (!locked)
 		return;
 	tctx->next = free_ctxs;
 	free_ctxs = tctx;
-	unlock(locked);
+	unlock(locked, &flags);
 }
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init_task, struct task_struct *p, struct scx_init_task_args *args)
@@ -513,10 +526,10 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init)
 	online = scx_bpf_get_online_cpumask();
 	bpf_for(i, 0, nr_cpus) {
 		if (bpf_cpumask_test_cpu(i, online))
-			idle_cpus[i / 64 % (MAX_CPUS / 64)] |= 1ull << (i % 64);
+			idle_cpus[i % MAX_CPUS] = true;
 	}
 	scx_bpf_put_cpumask(online);
-	return scx_bpf_create_dsq(SHARED_DSQ, -1);
+	return scx_can_create_dsq() ? scx_bpf_create_dsq(SHARED_DSQ, -1) : 0;
 }
 
 void BPF_STRUCT_OPS(qmap_exit, struct scx_exit_info *ei)

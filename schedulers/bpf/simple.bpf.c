@@ -20,6 +20,7 @@ u64 global;
 /* How far virtual time has got: that of the task which ran last. */
 u64 vtime_now;
 
+/* Where the kernel's build cannot create it, SCX_DSQ_GLOBAL does the same, but not by vtime. */
 enum { SHARED_DSQ = 0 };
 
 static __always_inline u64 slice_ns(void)
@@ -51,7 +52,8 @@ void BPF_STRUCT_OPS(simple_enqueue, struct task_struct *p, u64 enq_flags)
 
 	__sync_fetch_and_add(&global, 1);
 	if (order == order_fifo) {
-		scx_bpf_dsq_insert(p, SHARED_DSQ, slice_ns(), enq_flags);
+		scx_bpf_dsq_insert(p, scx_can_create_dsq() ? SHARED_DSQ : SCX_DSQ_GLOBAL,
+				   slice_ns(), enq_flags);
 		return;
 	}
 	/* A task that slept keeps one slice of what it did not use. */
@@ -62,7 +64,8 @@ void BPF_STRUCT_OPS(simple_enqueue, struct task_struct *p, u64 enq_flags)
 
 void BPF_STRUCT_OPS(simple_dispatch, s32 cpu, struct task_struct *prev)
 {
-	scx_bpf_dsq_move_to_local(SHARED_DSQ);
+	if (scx_can_create_dsq())
+		scx_bpf_dsq_move_to_local(SHARED_DSQ);
 }
 
 /* Not atomic: a race costs a little fairness, and no more. */
@@ -87,7 +90,13 @@ void BPF_STRUCT_OPS(simple_enable, struct task_struct *p)
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(simple_init)
 {
-	return scx_bpf_create_dsq(SHARED_DSQ, -1);
+	if (scx_can_create_dsq())
+		return scx_bpf_create_dsq(SHARED_DSQ, -1);
+	if (order == order_vtime) {
+		scx_bpf_error("this build of the kernel cannot create a queue: use order=fifo");
+		return -EOPNOTSUPP;
+	}
+	return 0;
 }
 
 void BPF_STRUCT_OPS(simple_exit, struct scx_exit_info *ei)
