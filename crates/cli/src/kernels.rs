@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use scxlab_kernels::{Blame, Kernel, KernelError, Progress, Source, Step, Survey};
+use scxlab_kernels::{Blame, Kernel, KernelError, Progress, Step, Survey};
 use serde::Serialize;
 
 use crate::args::{KernelsArgs, KernelsCommand, KernelsListArgs};
@@ -102,7 +102,6 @@ fn add(file: &Path, terminal: &mut Terminal) -> Result<Status, Failure> {
 
 /// Says which kernel there is now.
 fn told(kernel: &Kernel, terminal: &mut Terminal) -> Result<Status, Failure> {
-    debug_assert_eq!(kernel.source, Source::Cache);
     let tid = if kernel.features.native_tid { "native tid" } else { "no native tid" };
     let (release, image) = (&kernel.release, kernel.image.display());
     terminal.print(&format!("{release}: sched_ext built in, {tid}\n{image}\n"));

@@ -336,7 +336,7 @@ mod tests {
             assert_eq!(mirror.uri, "http://mirror.example/debian/");
             let sources = mirror.sources(Path::new("/k.gpg"));
             let suites: Vec<_> =
-                sources.lines().filter_map(|line| line.split(' ').nth(5)).collect();
+                sources.lines().filter_map(|line| line.split(' ').nth(6)).collect();
             assert_eq!(suites, ["bookworm", "bookworm-updates", "sid", "trixie-backports"]);
             assert!(sources.lines().all(|line| line.contains("signed-by=/k.gpg]")), "{sources}");
         }

@@ -22,7 +22,10 @@ const BRING_ONE: &str = "copy a bzImage of Linux 6.12 or later with CONFIG_SCHED
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// Neither a version nor a path.
-    #[error("`{given}` is no kernel: give a version, as in 7.2, or the path of an image")]
+    #[error(
+        "`{given}` is no version of a kernel: give one, as in 7.2; an image is given by its path, \
+         as in ./bzImage"
+    )]
     BadVersion {
         /// What was given.
         given: String,
