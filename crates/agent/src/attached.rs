@@ -69,12 +69,11 @@ impl Attached {
     /// # Errors
     /// It does not go, or something else was attached meanwhile.
     pub fn detach(self) -> Result<Detached> {
-        let at_ns = self.since.elapsed().as_nanos() as u64;
         let Self { loaded, links, name, seq, .. } = self;
         drop(links);
         wait_for(|| kernel::state() == "disabled").context("the scheduler does not go")?;
         ensure!(kernel::enable_seq() <= seq + 1, "another scheduler was attached meanwhile");
-        Ok(Detached { loaded, name, at_ns })
+        Ok(Detached { loaded, name })
     }
 }
 
@@ -83,17 +82,17 @@ pub struct Detached {
     /// Its variables as it left them.
     pub loaded: Loaded,
     name: String,
-    at_ns: u64,
 }
 
 impl Detached {
-    /// How its time ended.
+    /// How its time ended, which was noticed so long after the attach.
     ///
     /// # Errors
     /// Nobody says.
-    pub fn exit(&self) -> Result<Exit> {
-        exit::recorded(&self.loaded, self.at_ns)
-            .or_else(|| exit::logged(&exit::kernel_log(), &self.name, self.at_ns))
+    pub fn exit(&self, noticed: Duration) -> Result<Exit> {
+        let at_ns = noticed.as_nanos() as u64;
+        exit::recorded(&self.loaded, at_ns)
+            .or_else(|| exit::logged(&exit::kernel_log(), &self.name, at_ns))
             .context("the scheduler is gone, and neither it nor the kernel's log says why")
     }
 }

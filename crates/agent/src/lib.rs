@@ -2,13 +2,17 @@
 //! processes, watches, and reports.
 //!
 //! [`init`] is the way in for a VM and [`host`] for a host; both come to [`job::run`], which has the
-//! workload played by [`play`].
+//! workload played by [`play`]. [`run`] is one scheduler under one workload, [`claims`] the contract.
 
+pub mod attached;
+pub mod claims;
+pub mod dump;
 pub mod exit;
 pub mod host;
 pub mod init;
 pub mod job;
 pub mod kernel;
+pub mod leak;
 pub mod object;
 pub mod play;
 pub mod report;

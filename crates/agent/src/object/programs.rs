@@ -12,8 +12,8 @@ impl Loaded {
     ///
     /// # Errors
     /// There is none of this name, it cannot be run, or it does not return 0.
-    pub fn call(&self, name: &str, context: &mut [u8]) -> Result<()> {
-        let program = self.object.progs().find(|program| program.name() == name);
+    pub fn call(&mut self, name: &str, context: &mut [u8]) -> Result<()> {
+        let program = self.object.progs_mut().find(|program| program.name() == name);
         let program = program.with_context(|| format!("there is no program {name}"))?;
         let context_in = (!context.is_empty()).then_some(context);
         let output = program
