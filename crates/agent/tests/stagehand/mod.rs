@@ -11,9 +11,11 @@ use scxlab_engine::program::{Instr, Pc, Policy, Program, Span, Start};
 use scxlab_protocol::Counts;
 use scxlab_workload::Workload;
 
-/// The binary that the tasks are. A test is another one.
+/// The binary that the tasks are; a test is another one. `SCXLAB_IMAGE` names one to test instead,
+/// such as a static one.
 pub fn options() -> Options {
-    Options { image: Some(env!("CARGO_BIN_EXE_scxlab-agent").into()) }
+    let image = std::env::var_os("SCXLAB_IMAGE");
+    Options { image: Some(image.map_or(env!("CARGO_BIN_EXE_scxlab-agent").into(), Into::into)) }
 }
 
 pub fn try_play(program: &Program) -> Result<Player, PlayError> {
