@@ -141,17 +141,12 @@ fn a_player_that_is_dropped_leaves_nothing() {
     assert!(members(group).is_empty());
 }
 
-fn kill(pid: i32) {
-    // SAFETY: plain numbers. The pid is that of a process that the test has started.
-    unsafe { libc::kill(pid, libc::SIGKILL) };
-}
-
 #[test]
 fn a_keeper_that_is_killed_takes_all_along() {
     let mut player = play(&program_of("fork-storm"));
     let group = player.group();
     until("a storm", || player.counts().forked > 50);
-    kill(parent_of(group));
+    stagehand::kill(parent_of(group));
     until("the end", || members(group).is_empty());
     assert!(!player.is_alive());
     player.stop().unwrap();
@@ -162,7 +157,7 @@ fn an_anchor_that_is_killed_takes_all_along() {
     let mut player = play(&program_of("fork-storm"));
     let group = player.group();
     until("a storm", || player.counts().forked > 50);
-    kill(group);
+    stagehand::kill(group);
     until("the end", || members(group).is_empty());
     until("the keeper's end", || !player.is_alive());
     player.stop().unwrap();

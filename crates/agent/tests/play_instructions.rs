@@ -4,6 +4,7 @@
 mod stagehand;
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use scxlab_agent::play::{PlayError, Player};
 use scxlab_engine::program::{Instr, Pc, Policy, Program, Span, Spawn, Who};
@@ -14,11 +15,17 @@ use stagehand::{comms, members, nice, play, program, sleep_ms, try_play, until};
 fn until_there(player: &Player, names: &[&str]) {
     let mut wanted: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     wanted.sort();
-    until(&names.join(" "), || {
+    let mut history = Vec::new();
+    let begin = Instant::now();
+    while history.last() != Some(&wanted) {
         let mut there = comms(player.group());
         there.sort();
-        there == wanted
-    });
+        if history.last() != Some(&there) {
+            history.push(there);
+        }
+        assert!(begin.elapsed() < stagehand::PATIENCE, "no {wanted:?}, but {history:#?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn pid_of(player: &Player, name: &str) -> i32 {
@@ -41,6 +48,21 @@ fn process(entry: u32, name: u32) -> Instr {
 
 fn thread(entry: u32, name: u32) -> Instr {
     Instr::Spawn { what: Spawn::Thread, entry: Pc(entry), name }
+}
+
+/// Opens a gate: a process of that name, which another one waits for.
+fn open(player: &Player, gate: &str) {
+    stagehand::kill(pid_of(player, gate));
+}
+
+/// Waits until every task sleeps, and so has come to where it waits.
+fn until_all_sleep(player: &Player) {
+    let mut in_a_row = 0;
+    until("sleep", || {
+        let all = members(player.group());
+        in_a_row = if all.iter().all(|m| m.state == "S") { in_a_row + 1 } else { 0 };
+        in_a_row == 10
+    });
 }
 
 /// As long as a test lasts.
@@ -128,29 +150,34 @@ fn a_mutex_lets_one_in_at_a_time() {
 
 #[test]
 fn conditions_wake_one_or_all() {
-    let wait = |cond| Instr::CondWait { cond, mutex: 0 };
     let code = vec![
-        process(10, 1),
-        process(10, 1),
-        process(10, 1),
-        sleep_ms(300),
+        process(12, 1),
+        process(12, 1),
+        process(12, 1),
+        process(11, 3),
+        Instr::Wait,
         Instr::CondSignal(0),
-        sleep_ms(600),
+        process(11, 3),
+        Instr::Wait,
         Instr::Lock(0),
         Instr::CondBroadcast(0),
         Instr::Unlock(0),
         forever(),
         // One that waits, and then is another.
         Instr::Lock(0),
-        wait(0),
+        Instr::CondWait { cond: 0, mutex: 0 },
         Instr::Unlock(0),
-        Instr::Exec { entry: Pc(9), name: 2 },
+        Instr::Exec { entry: Pc(11), name: 2 },
     ];
-    let mut waiting = program(code, &["main", "waits", "woken"]);
+    let mut waiting = program(code, &["main", "waits", "woken", "gate"]);
     (waiting.mutexes, waiting.conds) = (1, 1);
     let player = play(&waiting);
-    until_there(&player, &["main", "waits", "waits", "waits"]);
-    until_there(&player, &["main", "waits", "waits", "woken"]);
+    until_there(&player, &["main", "gate", "waits", "waits", "waits"]);
+    until_all_sleep(&player);
+    open(&player, "gate");
+    until_there(&player, &["main", "gate", "waits", "waits", "woken"]);
+    until_all_sleep(&player);
+    open(&player, "gate");
     until_there(&player, &["main", "woken", "woken", "woken"]);
 }
 
@@ -159,20 +186,24 @@ fn a_barrier_waits_for_all() {
     let code = vec![
         process(4, 1),
         process(4, 1),
-        sleep_ms(300),
-        thread(4, 1),
+        process(8, 3),
+        Instr::Wait,
+        // Where the three of them meet,
         Instr::Barrier(0),
-        process(7, 2),
-        Instr::JoinAll,
+        // and go on.
+        process(8, 2),
+        Instr::WaitAll,
+        Instr::Exit,
         forever(),
     ];
-    let mut meeting = program(code, &["main", "comes", "after"]);
-    meeting.barriers = vec![4];
+    let mut meeting = program(code, &["main", "comes", "after", "gate"]);
+    meeting.barriers = vec![3];
     let player = play(&meeting);
-    until_there(&player, &["main", "comes", "comes"]);
-    until("all four beyond it", || {
-        comms(player.group()).iter().filter(|name| *name == "after").count() == 4
-    });
+    until_there(&player, &["main", "gate", "comes", "comes"]);
+    until_all_sleep(&player);
+    assert_eq!(player.counts().forked, 4);
+    open(&player, "gate");
+    until_there(&player, &["main", "comes", "comes", "after", "after", "after"]);
 }
 
 #[test]
@@ -181,12 +212,15 @@ fn an_exec_keeps_the_pid_and_takes_the_name() {
         Instr::Exec { entry: Pc(1), name: 1 },
         thread(3, 2),
         forever(),
-        sleep_ms(200),
+        process(2, 4),
+        Instr::Wait,
         Instr::Exec { entry: Pc(2), name: 3 },
     ];
-    let player = play(&program(code, &["before", "by-leader", "its-thread", "by-a-thread-of-it"]));
-    until_there(&player, &["by-leader", "its-thread"]);
+    let names = ["before", "by-leader", "its-thread", "by-a-thread-of-it", "gate"];
+    let player = play(&program(code, &names));
+    until_there(&player, &["by-leader", "its-thread", "gate"]);
     let pid = pid_of(&player, "by-leader");
+    open(&player, "gate");
     // 15 bytes.
     until_there(&player, &["by-a-thread-of-"]);
     assert_eq!(pid_of(&player, "by-a-thread-of-"), pid);
@@ -194,26 +228,8 @@ fn an_exec_keeps_the_pid_and_takes_the_name() {
     assert!(command.starts_with("by-a-thread-of-it\0"), "{command}");
     let counts = player.counts();
     assert_eq!((counts.execs, counts.nonleader_execs), (2, 1));
-    // The first process, the thread; of both only one lives.
-    assert_eq!((counts.forked, counts.exited), (2, 1));
-}
-
-#[test]
-fn draws_go_on_across_an_exec_and_are_the_seeds() {
-    // Two runs of one seed sleep for the same time, as far as sleeping is exact.
-    let span = Span::between(Nanos(0), Nanos::from_millis(20));
-    let mut code = vec![Instr::Sleep(span); 4];
-    code.push(Instr::Exec { entry: Pc(5), name: 0 });
-    code.extend(vec![Instr::Sleep(span); 4]);
-    let drawing = program(code, &["draws"]);
-    let time = || {
-        let mut player = play(&drawing);
-        let begin = std::time::Instant::now();
-        until("the end", || !player.is_alive());
-        begin.elapsed().as_millis() as i64
-    };
-    let (first, second) = (time(), time());
-    assert!((first - second).abs() < 60, "{first} and {second} ms");
+    // The first process, its thread, the gate; of the first two only one lives.
+    assert_eq!((counts.forked, counts.exited), (3, 2));
 }
 
 #[test]
@@ -230,31 +246,36 @@ fn a_leader_that_exits_leaves_its_threads() {
 
 #[test]
 fn exit_group_ends_all_threads() {
-    let code = vec![thread(2, 1), forever(), sleep_ms(100), Instr::ExitGroup];
-    let mut player = play(&program(code, &["leader", "thread"]));
+    let code = vec![thread(2, 1), forever(), process(1, 2), Instr::Wait, Instr::ExitGroup];
+    let mut player = play(&program(code, &["leader", "thread", "gate"]));
+    until_there(&player, &["leader", "thread", "gate"]);
+    open(&player, "gate");
     until("the end", || !player.is_alive());
-    assert_eq!(player.counts().exited, 2);
+    assert_eq!(player.counts().exited, 3);
 }
 
 #[test]
 fn waiting_is_for_one_or_for_all() {
     let code = vec![
-        process(6, 1),
         process(7, 1),
+        process(7, 2),
         Instr::Wait,
-        process(8, 2),
+        process(7, 3),
         Instr::WaitAll,
+        process(7, 4),
         forever(),
-        sleep_ms(200),
-        sleep_ms(200),
-        sleep_ms(600),
+        forever(),
     ];
-    let player = play(&program(code, &["waits", "child", "second"]));
-    until_there(&player, &["waits", "child", "child"]);
-    // With one of the two gone.
-    until("the third", || comms(player.group()).contains(&"second".to_owned()));
-    until("all to be reaped", || members(player.group()).len() == 1);
-    assert_eq!(player.counts().exited, 3);
+    let player = play(&program(code, &["waits", "first", "second", "third", "done"]));
+    until_there(&player, &["waits", "first", "second"]);
+    open(&player, "second");
+    until_there(&player, &["waits", "first", "third"]);
+    open(&player, "first");
+    until_there(&player, &["waits", "third"]);
+    until_all_sleep(&player);
+    open(&player, "third");
+    until_there(&player, &["waits", "done"]);
+    assert_eq!((members(player.group()).len(), player.counts().exited), (2, 3));
 }
 
 #[test]
@@ -273,11 +294,13 @@ fn ignored_children_leave_no_zombies() {
 
 #[test]
 fn orphans_are_the_keepers() {
-    let code = vec![process(3, 1), sleep_ms(50), Instr::ExitGroup, forever()];
-    let player = play(&program(code, &["parent", "orphan"]));
-    until_there(&player, &["orphan"]);
+    let player = play(&program(vec![process(1, 1), forever()], &["parent", "orphan"]));
+    until_there(&player, &["parent", "orphan"]);
+    stagehand::kill(pid_of(&player, "parent"));
     until("the parent to be reaped", || members(player.group()).len() == 1);
     assert_eq!(members(player.group())[0].ppid, stagehand::parent_of(player.group()));
+    stagehand::kill(pid_of(&player, "orphan"));
+    until("the orphan to be reaped", || members(player.group()).is_empty());
 }
 
 #[test]
@@ -288,11 +311,17 @@ fn joining_waits_for_threads_that_it_made() {
         Instr::JoinAll,
         process(4, 2),
         forever(),
-        sleep_ms(150),
+        // Each thread waits for a gate of the two.
+        process(4, 3),
+        Instr::Wait,
         Instr::Exit,
     ];
-    let player = play(&program(code, &["joins", "thread", "joined"]));
-    until_there(&player, &["joins", "thread", "thread"]);
+    let player = play(&program(code, &["joins", "thread", "joined", "gate"]));
+    until_there(&player, &["joins", "thread", "thread", "gate", "gate"]);
+    open(&player, "gate");
+    until_there(&player, &["joins", "thread", "gate"]);
+    until_all_sleep(&player);
+    open(&player, "gate");
     until_there(&player, &["joins", "joined"]);
 }
 
@@ -322,42 +351,75 @@ fn a_task_that_never_joins_does_not_collect_threads() {
 }
 
 #[test]
-fn a_kill_reaches_whom_it_means_and_nobody_else() {
+fn a_kill_by_name_reaches_all_of_that_name() {
     let code = vec![
-        // A child that kills its parent,
         process(7, 1),
-        process(9, 2),
-        process(9, 2),
-        // one by its name, and the last one.
-        sleep_ms(200),
-        process(10, 3),
-        Instr::Kill(Who::LastChild),
+        process(8, 1),
+        process(7, 2),
+        process(7, 3),
+        Instr::Wait,
+        Instr::Kill(Who::Named(1)),
         forever(),
-        sleep_ms(900),
-        Instr::Kill(Who::Parent),
+        forever(),
+        // One with a thread, and another name by now.
+        thread(7, 2),
+        Instr::Exec { entry: Pc(7), name: 4 },
+    ];
+    let player = play(&program(code, &["main", "victim", "bystander", "gate", "renamed"]));
+    until_there(&player, &["main", "victim", "renamed", "bystander", "gate"]);
+    until_all_sleep(&player);
+    open(&player, "gate");
+    until_there(&player, &["main", "bystander"]);
+}
+
+#[test]
+fn a_kill_of_the_last_child_is_of_that_one() {
+    let code = vec![
+        process(7, 1),
+        process(7, 2),
+        // Also when it has hardly begun.
+        Instr::Kill(Who::LastChild),
+        Instr::Wait,
+        // Now it is nobody.
+        Instr::Kill(Who::LastChild),
+        process(7, 3),
         forever(),
         forever(),
     ];
-    let mut killing = program(code, &["main", "parricide", "bystander", "last", "killer"]);
-    // Another process, whose thread kills.
-    killing.code.extend([
-        thread(13, 4),
+    let player = play(&program(code, &["main", "bystander", "last", "done"]));
+    until_there(&player, &["main", "bystander", "done"]);
+    // A thread's kill is its process's.
+    let code = vec![process(1, 1), thread(3, 2), Instr::Kill(Who::LastChild), forever()];
+    let player = play(&program(code, &["main", "child", "thread"]));
+    until("all of it to end", || comms(player.group()).is_empty());
+}
+
+#[test]
+fn a_kill_of_the_parent_is_not_the_keepers() {
+    let code = vec![
+        process(4, 1),
+        process(3, 2),
         forever(),
-        sleep_ms(500),
-        Instr::Kill(Who::Named(2)),
-        sleep_ms(800),
+        forever(),
+        process(3, 3),
+        Instr::Wait,
         Instr::Kill(Who::Parent),
-        Instr::Kill(Who::Myself),
-    ]);
-    killing.start.push(killing.start[0].clone());
-    (killing.start[1].entry, killing.start[1].name) = (Pc(11), 4);
-    let player = play(&killing);
-    until("all of them", || player.counts().forked == 7);
-    until_there(&player, &["main", "parricide", "bystander", "bystander", "killer", "killer"]);
-    until_there(&player, &["main", "parricide", "killer", "killer"]);
-    until_there(&player, &["parricide", "killer", "killer"]);
-    // Its parent is the keeper, which no task can kill. Its own process goes with its thread.
-    until_there(&player, &["parricide"]);
+        // Whose it now is.
+        Instr::Kill(Who::Parent),
+        process(3, 4),
+        forever(),
+    ];
+    let player = play(&program(code, &["main", "parricide", "bystander", "gate", "done"]));
+    until_there(&player, &["main", "parricide", "bystander", "gate"]);
+    open(&player, "gate");
+    until_there(&player, &["parricide", "bystander", "done"]);
+}
+
+#[test]
+fn a_kill_of_oneself_is_of_the_process() {
+    let code = vec![process(3, 1), thread(2, 1), Instr::Kill(Who::Myself), forever()];
+    let player = play(&program(code, &["main", "other"]));
+    until_there(&player, &["other"]);
 }
 
 #[test]
@@ -459,4 +521,54 @@ fn tasks_move_between_cgroups_that_are_removed() {
     player.stop().unwrap();
     let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
     assert!(mounts.iter().all(|mount| !std::path::Path::new(&format!("{mount}{base}")).exists()));
+}
+
+#[test]
+fn a_waiter_that_is_killed_is_passed_over() {
+    let code = vec![
+        Instr::Lock(0),
+        process(9, 1),
+        process(8, 4),
+        Instr::Wait,
+        process(9, 2),
+        process(8, 4),
+        Instr::Wait,
+        Instr::Unlock(0),
+        forever(),
+        Instr::Lock(0),
+        Instr::Exec { entry: Pc(8), name: 3 },
+    ];
+    let mut waiting = program(code, &["main", "killed", "next", "has it", "gate"]);
+    waiting.mutexes = 1;
+    let player = play(&waiting);
+    until_there(&player, &["main", "killed", "gate"]);
+    until_all_sleep(&player);
+    open(&player, "gate");
+    until_there(&player, &["main", "killed", "next", "gate"]);
+    until_all_sleep(&player);
+    // Reaped by the wait that was for the gate.
+    stagehand::kill(pid_of(&player, "killed"));
+    until_there(&player, &["main", "has it", "gate"]);
+}
+
+#[test]
+fn a_task_has_its_mutexes_across_an_exec() {
+    let code = vec![
+        Instr::Lock(0),
+        process(7, 1),
+        Instr::Exec { entry: Pc(3), name: 2 },
+        process(6, 4),
+        Instr::Wait,
+        Instr::Unlock(0),
+        forever(),
+        Instr::Lock(0),
+        Instr::Exec { entry: Pc(6), name: 3 },
+    ];
+    let mut locking = program(code, &["main", "waits", "image", "has it", "gate"]);
+    locking.mutexes = 1;
+    let player = play(&locking);
+    until_there(&player, &["image", "waits", "gate"]);
+    until_all_sleep(&player);
+    open(&player, "gate");
+    until_there(&player, &["image", "has it"]);
 }

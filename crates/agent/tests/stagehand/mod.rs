@@ -111,11 +111,14 @@ impl Seen {
     }
 }
 
+/// After so long it does not come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Waits for something that is to come.
 pub fn until(what: &str, mut there: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !there() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "never came: {what}");
+        assert!(begin.elapsed() < PATIENCE, "never came: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -137,6 +140,12 @@ pub fn program(code: Vec<Instr>, names: &[&str]) -> Program {
 
 pub fn sleep_ms(ms: u64) -> Instr {
     Instr::Sleep(Span::exactly(Nanos::from_millis(ms)))
+}
+
+/// `SIGKILL`. The pid is that of a process that the test has started.
+pub fn kill(pid: i32) {
+    // SAFETY: plain numbers.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
 pub fn parent_of(pid: i32) -> i32 {
