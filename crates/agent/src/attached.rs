@@ -1,7 +1,7 @@
 //! A scheduler in charge: attached, watched, detached.
 
-use std::time::{Duration, Instant};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use libbpf_rs::Link;

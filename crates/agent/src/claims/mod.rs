@@ -3,7 +3,7 @@
 //! As on the engine, each check sets up its own workload and scheduler, watches, and counts what it
 //! saw: a claim is held only if the situation it speaks of came up. The programs that watch are in
 //! `bpf/claims`. A claim is broken by what a check saw, or by a warning in the kernel's log
-//! meanwhile. What could not be tried has no finding, and a record of why.
+//! meanwhile.
 
 mod lab;
 mod log;
@@ -17,8 +17,8 @@ use scxlab_protocol::{Finding, Job, Record, Verdict};
 
 use self::lab::Lab;
 use self::log::Mark;
-use crate::report::Report;
 use crate::attached;
+use crate::report::Report;
 
 /// Claims that are checked together, in one set-up.
 struct Check {
@@ -39,9 +39,7 @@ enum On {
     Native,
 }
 
-const CHECKS: &[Check] = &[
-    Check { claims: &[1, 2], on: On::Any, check: watch::check },
-];
+const CHECKS: &[Check] = &[Check { claims: &[1, 2], on: On::Any, check: watch::check }];
 
 /// Checks the claims of those numbers, or all if there are none.
 ///
@@ -95,9 +93,7 @@ fn conclude(report: &Report, claim: u8, result: Result<String>, warning: Option<
         (Err(err), _) if err.is::<Broken>() => {
             say(report, claim, Verdict::Broken, format!("{err:#}"));
         }
-        (Err(err), _) => {
-            report.say(&Record::Failed { why: format!("C{claim} could not be tried: {err:#}") });
-        }
+        (Err(err), _) => say(report, claim, Verdict::NotTried, format!("{err:#}")),
     }
 }
 

@@ -17,10 +17,8 @@ const FEW_PIDS: &str = "2000";
 
 pub(super) fn check(lab: &Lab<'_>) -> Result<Findings> {
     let mut opened = lab.open("watch")?;
-    opened.set_flags(Some(&[
-        "SCX_OPS_ENQ_EXITING".to_owned(),
-        "SCX_OPS_TID_TO_TASK".to_owned(),
-    ]))?;
+    opened
+        .set_flags(Some(&["SCX_OPS_ENQ_EXITING".to_owned(), "SCX_OPS_TID_TO_TASK".to_owned()]))?;
     let mut attached = lab::attach(opened)?;
     attached.loaded.call("start_watching", &mut [])?;
     let storm = fork_storm(lab, &attached)?;

@@ -4,6 +4,8 @@
 //! [`Record`](scxlab_protocol::Record)s become the same [`Report`](crate::report::Report) that the
 //! engine gives.
 
+mod claims;
+mod guest;
 mod objects;
 mod place;
 mod plan;
@@ -18,6 +20,7 @@ use crate::report::Report;
 use crate::session::{Observer, Session};
 use crate::status::{Failure, Status};
 
+pub(crate) use claims::{Claims, check};
 pub use plan::RealPlan;
 
 /// Runs a scheduler on a real kernel, and, if the engine has it too, on the engine; reports both.

@@ -2,21 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use scxlab_engine::{ExitKind, Nanos};
 use scxlab_protocol::{Counts, Exit, Kernel, Lost, Record, TidCounts};
-use scxlab_vm::{Cargo, Guest, Machine, VmError, find_agent};
+use scxlab_vm::{Guest, Machine};
 
+use super::guest;
 use super::place::Where;
 use super::plan::{OBJECT, RealPlan};
 use crate::output::Terminal;
 use crate::progress::Progress;
-use crate::report::{
-    ExitPart, Pairs, Report, SchedulerPart, StalledPart, TasksPart, TidPart,
-};
+use crate::report::{ExitPart, Pairs, Report, SchedulerPart, StalledPart, TasksPart, TidPart};
 use crate::status::Failure;
 
 /// The least kind of exit that is an ejection.
@@ -59,16 +56,8 @@ pub(super) fn run(plan: &RealPlan, terminal: &Terminal) -> Result<Outcome, Failu
 }
 
 fn in_a_vm(plan: &RealPlan, machine: &Machine, terminal: &Terminal) -> Result<Outcome, Failure> {
-    let interrupt = on_interrupt();
-    let cargo = Cargo {
-        agent: find_agent().map_err(vm_failure)?,
-        job: plan.job.clone(),
-        files: vec![(PathBuf::from(OBJECT), plan.object.clone())],
-    };
-    let mut guest = machine.boot(&cargo, &interrupt).map_err(vm_failure)?;
-    for note in guest.notes() {
-        eprintln!("scxlab: {}", note.0);
-    }
+    let files = vec![(PathBuf::from(OBJECT), plan.object.clone())];
+    let mut guest = guest::boot(machine, plan.job.clone(), files)?;
     let kernel = guest.kernel().clone();
     let heard = listen(&mut guest, plan, terminal)?;
     for note in &heard.notes {
@@ -81,7 +70,7 @@ fn listen(guest: &mut Guest, plan: &RealPlan, terminal: &Terminal) -> Result<Hea
     let mut heard = Heard::default();
     let total = Nanos(plan.duration.as_nanos() as u64);
     let mut progress = Progress::new(total, terminal.progress());
-    while let Some(record) = guest.next().map_err(vm_failure)? {
+    while let Some(record) = guest.next().map_err(Failure::missing)? {
         match record {
             Record::Progress { at_ns } => progress.at(Nanos(at_ns)),
             Record::Attached { flags, .. } => heard.flags = Some(flags),
@@ -191,17 +180,4 @@ impl Outcome {
             engine: None,
         }
     }
-}
-
-/// True from when the user, or the system, asks us to stop.
-fn on_interrupt() -> Arc<AtomicBool> {
-    let interrupt = Arc::new(AtomicBool::new(false));
-    let flag = interrupt.clone();
-    // If there is a handler already, the signal ends us, and the guest dies with us.
-    let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
-    interrupt
-}
-
-fn vm_failure(err: VmError) -> Failure {
-    Failure::missing(err)
 }
