@@ -96,7 +96,7 @@ struct {
 } scx_tid_chunks SEC(".maps");
 
 /* Where the next chunk begins. 0 is nobody's id. */
-u64 scx_tid_cursor = 1;
+u64 scx_tid_cursor SEC(".data.scx_tid") = 1;
 
 /* For reports. All 0 where the kernel does it. */
 u64 scx_tid_issued;
