@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use scxlab_engine::ExitKind;
-use scxlab_protocol::{Exit, Lost};
+use scxlab_protocol::Exit;
 
 use crate::object::Loaded;
 
@@ -74,24 +74,6 @@ pub fn kernel_log() -> String {
     }
 }
 
-/// The tasks in a debug dump that had been runnable for at least so long: lines such as
-/// ` R exe[1410] -5028ms`, of `scx_dump_task()`.
-pub fn lost(dump: &str, timeout_ns: u64) -> Vec<Lost> {
-    dump.lines().filter_map(dumped_task).filter(|lost| lost.runnable_for_ns >= timeout_ns).collect()
-}
-
-fn dumped_task(line: &str) -> Option<Lost> {
-    // A mark, the state, and then the name, which may have anything in it.
-    let rest = line.trim_start_matches([' ', '*', '>']).strip_prefix("R ")?;
-    let (task, since) = rest.rsplit_once(' ')?;
-    let ms: i64 = since.strip_suffix("ms")?.parse().ok()?;
-    // From Linux 7.1 on the scheduler's level stands in between.
-    let (task, _scheduler) = task.rsplit_once(']')?;
-    let (comm, pid) = task.rsplit_once('[')?;
-    let runnable_for_ns = u64::try_from(-ms).ok()? * 1_000_000;
-    Some(Lost { comm: comm.to_owned(), pid: pid.parse().ok()?, tid: None, runnable_for_ns })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,16 +86,5 @@ mod tests {
         assert_eq!((exit.kind, exit.at_ns), (1026, 7));
         assert_eq!(exit.msg, "exe[1410] failed to run for 5.028s");
         assert_eq!(logged(log, "simple", 7), None);
-    }
-
-    #[test]
-    fn tasks_of_a_dump() {
-        let dump = " *R worker[7] *root -6000ms\n\nCPU 0   : nr_run=3\n\n *R image[12] -3ms\n      scx_state/flags=3/0x1\n\n  R a [b] c[1410] \
-                    -5028ms\n  S d[3] -9000ms\n";
-        let lost = lost(dump, 5_000_000_000);
-        assert_eq!(lost.len(), 2);
-        assert_eq!((lost[0].comm.as_str(), lost[0].pid), ("worker", 7));
-        assert_eq!((lost[1].comm.as_str(), lost[1].pid), ("a [b] c", 1410));
-        assert_eq!(lost[1].runnable_for_ns, 5_028_000_000);
     }
 }

@@ -4,11 +4,13 @@
 //! [`init`] is the way in for a VM and [`host`] for a host; both come to [`job::run`], which has the
 //! workload played by [`play`].
 
+pub mod dump;
 pub mod exit;
 pub mod host;
 pub mod init;
 pub mod job;
 pub mod kernel;
+pub mod leak;
 pub mod object;
 pub mod play;
 pub mod report;

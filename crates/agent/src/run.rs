@@ -1,17 +1,19 @@
 //! One scheduler, one workload: from opening the object to the last word on how it went.
 
+use std::collections::BTreeMap;
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use scxlab_engine::Program;
-use scxlab_protocol::{Exit, Job, Record, Run, WorkloadSource};
+use scxlab_protocol::{Exit, Job, Record, Run, TidCounts, WorkloadSource};
 use scxlab_workload::Workload;
 
 use crate::object::{Loaded, Opened, Refusal};
+use crate::leak::Baseline;
 use crate::play::{Options, Player};
 use crate::report::Report;
-use crate::{exit, kernel};
+use crate::{dump, exit, kernel};
 
 /// How often to look how the scheduler does.
 const LOOK: Duration = Duration::from_millis(20);
@@ -30,12 +32,14 @@ const CHANGE: Duration = Duration::from_secs(30);
 pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     ready()?;
     let program = program(&run.workload, job.cpus)?;
+    let baseline = Baseline::take();
     stay_on_the_cpu();
     report.doing("loading the scheduler");
     let mut opened = Opened::open(&run.object)?;
     run.set.iter().try_for_each(|setting| opened.set(setting))?;
     let native = opened.has_portable_tid().then(|| opened.kernel_has_tids());
     let flags = opened.set_flags(run.flags.as_deref())?;
+    let timeout_ns = opened.timeout_ns()?;
     let mut loaded = match opened.load()? {
         Ok(loaded) => loaded,
         Err(refusal) => return refused(&refusal, report),
@@ -55,27 +59,44 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
 
     let mut player = Player::start(&program, job.seed, &Options::default())?;
     let mut said = Instant::now();
-    while kernel::state() == "enabled" && at(start) < run.duration_ns {
+    let end = Duration::from_nanos(run.duration_ns);
+    while kernel::state() == "enabled" && start.elapsed() < end {
         if said.elapsed() >= PROGRESS {
             report.say(&Record::Progress { at_ns: at(start) });
             said = Instant::now();
         }
-        thread::sleep(LOOK);
+        thread::sleep(LOOK.min(end.saturating_sub(start.elapsed())));
     }
     let ended = at(start);
+    let dump = if kernel::state() == "enabled" { dump::on_request() } else { None };
     let events = kernel::events();
-    let counters = loaded.counters();
+    let mut counters = loaded.counters();
+    let tids = tids(&mut counters);
     let tasks = player.counts();
     ensure!(tasks.forked > 0, "the workload did not start any task");
+    let refusals = player.refusals();
     report.doing("detaching the scheduler");
     drop(links);
     wait_for(|| kernel::state() == "disabled").context("the scheduler does not go")?;
     ensure!(kernel::enable_seq() == seq + 1, "another scheduler was attached meanwhile");
     player.stop()?;
+    drop(player);
     let exit = how_it_ended(&loaded, &name, ended)?;
-    for lost in exit.dump.as_deref().map(|dump| exit::lost(dump, timeout(&loaded))).unwrap_or_default()
-    {
-        report.say(&Record::Lost(lost));
+    for refusal in refusals {
+        report.say(&Record::Note { text: refusal.to_string() });
+    }
+    match exit.dump.as_deref().or(dump.as_deref()) {
+        Some(dump) => dump::lost(dump, timeout_ns)
+            .into_iter()
+            .for_each(|lost| report.say(&Record::Lost(lost))),
+        None => report.say(&Record::Note {
+            text: "lost tasks cannot be told: the kernel gives no debug dump".to_owned(),
+        }),
+    }
+    report.say(&Record::Tids(tids));
+    drop(loaded);
+    if let Some(tasks) = baseline.and_then(Baseline::leaked) {
+        report.say(&Record::Leaked { tasks });
     }
     report.say(&Record::Exit(exit));
     report.say(&Record::Tasks(tasks));
@@ -128,9 +149,22 @@ fn how_it_ended(loaded: &Loaded, name: &str, at_ns: u64) -> Result<Exit> {
         .context("the scheduler is gone, and neither it nor the kernel's log says why")
 }
 
-/// After how long without running a task counts as lost.
-fn timeout(_loaded: &Loaded) -> u64 {
-    5_000_000_000
+/// What the portable tid has counted, if it is in use. On a kernel with tids of its own it is not,
+/// and the kernel does not count.
+fn tids(counters: &mut BTreeMap<String, u64>) -> TidCounts {
+    let mut take = |name: &str| counters.remove(name);
+    let (issued, inserted, removed) =
+        (take("scx_tid_issued"), take("scx_tid_inserted"), take("scx_tid_removed"));
+    match issued {
+        Some(1..) => TidCounts {
+            issued,
+            inserted,
+            removed,
+            live: inserted.zip(removed).map(|(inserted, removed)| inserted.saturating_sub(removed)),
+            ..TidCounts::default()
+        },
+        _ => TidCounts::default(),
+    }
 }
 
 fn wait_for(mut done: impl FnMut() -> bool) -> Result<()> {
@@ -140,10 +174,4 @@ fn wait_for(mut done: impl FnMut() -> bool) -> Result<()> {
         thread::sleep(LOOK);
     }
     Ok(())
-}
-
-/// Where the kernel says how many tasks it has.
-pub fn kernel_tasks() -> Option<u64> {
-    let text = fs::read_to_string("/proc/loadavg").ok()?;
-    text.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
 }

@@ -24,6 +24,7 @@ Examples:
   scxlab run qmap                             qmap on a mixed workload, 4 CPUs, 10 s
   scxlab run qmap --set key=pid --workload nonleader-exec
   scxlab claims                               check the tid contract, claim by claim
+  scxlab kernels fetch 7.2                    get a real kernel; scxlab kernels lists them
   scxlab completions bash > scxlab.bash       completions for a shell
 
 Exit status:
@@ -49,6 +50,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Check every claim of the tid contract
     Claims(ClaimsArgs),
+    /// List the kernels that can be booted, or get one
+    Kernels(KernelsArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),
 }
@@ -177,6 +180,60 @@ pub struct ClaimsArgs {
     /// The source of all chance
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
+}
+
+/// `scxlab kernels`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = KERNELS_HELP)]
+pub struct KernelsArgs {
+    /// What to do with them [default: list]
+    #[command(subcommand)]
+    pub command: Option<KernelsCommand>,
+}
+
+const KERNELS_HELP: &str = "\
+Examples:
+  scxlab kernels                     what there is, and what it can do
+  scxlab kernels fetch 7.2           the newest 7.2 of the distribution
+  scxlab kernels add arch/x86/boot/bzImage
+
+Kernels are kept in $SCXLAB_CACHE, or else below $XDG_CACHE_HOME/scxlab or ~/.cache/scxlab.";
+
+/// What to do with kernels.
+#[derive(Clone, Debug, Subcommand)]
+pub enum KernelsCommand {
+    /// List them: those fetched or added, and those installed on this machine
+    List(KernelsListArgs),
+    /// Fetch one from the mirror of this machine's distribution, verified by its signature
+    Fetch(KernelsFetchArgs),
+    /// Take a copy of an image, to be named by its version from then on
+    Add(KernelsAddArgs),
+}
+
+/// `scxlab kernels list`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct KernelsListArgs {
+    /// Write the list as JSON (to standard output, and nothing else, for -)
+    #[arg(long, value_name = "FILE|-")]
+    pub json: Option<PathBuf>,
+}
+
+/// `scxlab kernels fetch`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  scxlab kernels fetch 6.16\n\nNeeds apt, with a mirror of \
+                        Debian, and its keyring; $SCXLAB_KEYRING names another one. Needs no \
+                        root, and changes nothing of the machine's apt.")]
+pub struct KernelsFetchArgs {
+    /// The version, as in 7.2 or 7.2.13; the newest that matches is fetched
+    pub version: String,
+}
+
+/// `scxlab kernels add`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  scxlab kernels add ~/linux/arch/x86/boot/bzImage")]
+pub struct KernelsAddArgs {
+    /// A bzImage with sched_ext
+    pub file: PathBuf,
 }
 
 /// `scxlab completions`.

@@ -105,7 +105,10 @@ fn verdict(title: &str, report: &Report, terminal: &Terminal) -> String {
         let head = head.replacen("EJECTED", &terminal.bad("EJECTED"), 1);
         return format!("{head}\n{}", wrap(&format!("{lost}; {machine}"), "", terminal.width()));
     }
-    let ran = duration::short(report.ended_at());
+    let ran = match report.kernel {
+        Some(_) => duration::seconds(report.ended_at()),
+        None => duration::short(report.ended_at()),
+    };
     let cpus = count(report.cpus as u64, "CPU");
     let how = match (report.exit.kind, report.tasks.lost) {
         (64, 0) => terminal.good("clean"),
@@ -130,7 +133,7 @@ pub fn lost_task(task: &StalledPart, terminal: &Terminal) -> String {
 /// The counts, in lines that begin with what they count.
 fn counts(report: &Report, width: usize) -> String {
     let Report { tasks, tid, counters, events, .. } = report;
-    let life = [
+    let mut life = vec![
         ("forked", tasks.forked),
         ("exited", tasks.exited),
         ("execs", tasks.execs),
@@ -138,6 +141,9 @@ fn counts(report: &Report, width: usize) -> String {
         ("forks failed", tasks.forks_failed),
         ("lost", tasks.lost),
     ];
+    if let Some(Some(leaked)) = tasks.leaked {
+        life.push(("leaked", leaked));
+    }
     let tids: Vec<_> = [
         ("issued", tid.issued),
         ("inserted", tid.inserted),
@@ -153,7 +159,7 @@ fn counts(report: &Report, width: usize) -> String {
     let happened = events.0.iter().filter(|(_, n)| *n > 0);
     let kernels = happened.map(|(name, n)| (name.trim_start_matches("SCX_EV_"), *n));
     let rows: [(&str, Vec<(&str, u64)>); 4] = [
-        ("tasks", life.to_vec()),
+        ("tasks", life),
         ("tids", tids),
         (&report.scheduler.name, own.collect()),
         ("SCX_EV_", kernels.collect()),

@@ -5,6 +5,7 @@
 //! | `scxlab run` | one scheduler, one workload, one report: [`run`] |
 //! | `scxlab demo` | qmap keyed by pid beside qmap keyed by tid: [`demo`] |
 //! | `scxlab claims` | every claim of the tid contract, checked: [`claims`] |
+//! | `scxlab kernels` | real kernels, and getting one: [`kernels`] |
 //!
 //! [`execute`] is the whole command behind its argument parser: it takes what was asked for and
 //! the place to print to, and gives the exit status.
@@ -16,6 +17,7 @@ pub mod claims;
 pub mod demo;
 pub mod duration;
 pub mod human;
+pub mod kernels;
 pub mod output;
 pub mod plan;
 pub mod progress;
@@ -40,6 +42,7 @@ pub fn execute(cli: &Cli, terminal: &mut Terminal) -> Result<Status, Failure> {
         Command::Run(args) => run::run(args, terminal),
         Command::Demo(args) => demo::demo(args, terminal),
         Command::Claims(args) => check::check(args, terminal),
+        Command::Kernels(args) => kernels::kernels(args, terminal),
         Command::Completions(args) => args::completions(args, terminal),
     }
 }

@@ -81,6 +81,10 @@ pub struct TasksPart {
     pub lost: u64,
     /// Each burnt its tid.
     pub forks_failed: u64,
+    /// On a real kernel: ended, and still not freed after the scheduler was gone. Null if it does
+    /// not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leaked: Option<Option<u64>>,
 }
 
 /// Tids and their table; null is what the place cannot know.
@@ -159,6 +163,7 @@ impl Report {
                 nonleader_execs: stats.nonleader_execs,
                 lost: lost.len() as u64,
                 forks_failed: stats.forks_failed,
+                leaked: None,
             },
             tid: TidPart {
                 issued: Some(stats.tids_issued),

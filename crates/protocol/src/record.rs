@@ -35,12 +35,22 @@ pub enum Record {
     Tasks(Counts),
     /// What is known of the tids.
     Tids(TidCounts),
+    /// Tasks that ended, and that the kernel still had after the scheduler and its workload were gone.
+    Leaked {
+        /// How many.
+        tasks: u64,
+    },
     /// A task that was runnable for at least the timeout without running.
     Lost(Lost),
     /// The scheduler's own counters.
     Counters(BTreeMap<String, u64>),
     /// The kernel's counters, `SCX_EV_*`.
     Events(BTreeMap<String, u64>),
+    /// Something that whoever reads the report would want to know.
+    Note {
+        /// What.
+        text: String,
+    },
     /// A claim was checked.
     Claim(Finding),
     /// The kernel or libbpf refused the scheduler.

@@ -214,6 +214,26 @@ impl Opened {
         found.pop().context("the object has no scheduler: no variable of type sched_ext_ops")
     }
 
+    /// After how long without running the watchdog finds a task: `ops.timeout_ms`, or the kernel's
+    /// default, `SCX_WATCHDOG_MAX_TIMEOUT`.
+    ///
+    /// # Errors
+    /// The object has no scheduler's operations, or more than one.
+    pub fn timeout_ns(&mut self) -> Result<u64> {
+        const LONGEST_MS: u64 = 30_000;
+        let (ops, place) = self.ops()?;
+        let Ok(timeout) = globals::member(&self.types, &place, "timeout_ms") else {
+            return Ok(LONGEST_MS * 1_000_000);
+        };
+        let offset = timeout.offset - place.offset;
+        let mut maps = self.object.maps_mut();
+        let map = maps.find(|map| map.name() == ops.as_str());
+        let value = map.and_then(|mut map| map.initial_value_mut().map(|value| value.to_vec()));
+        let bytes = value.as_deref().and_then(|value| value.get(offset..offset + 4));
+        let ms = bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
+        Ok(if ms == 0 { LONGEST_MS } else { u64::from(ms) } * 1_000_000)
+    }
+
     /// Hands it to the kernel, whose verifier looks at every program.
     ///
     /// # Errors

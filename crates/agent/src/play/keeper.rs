@@ -52,6 +52,7 @@ fn say(bytes: &[u8]) {
 impl Keeper {
     fn new(stage: &'static Stage) -> io::Result<Self> {
         kernel::set_name("scxlab-keeper");
+        kernel::close_all_but_standard();
         // SAFETY: plain numbers.
         if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } != 0 {
             return Err(io::Error::last_os_error());

@@ -11,8 +11,8 @@
 //! - a task that is killed while it waits at a barrier stays counted, as with `pthread_barrier`;
 //! - one that is killed within an unlock may leave the mutex locked, as one killed before it would.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::futex::{self, Woken};
 
@@ -50,9 +50,9 @@ pub(super) fn unlock(mutex: &AtomicU32) {
         return;
     }
     // Newcomers find it taken, so only the one that is woken can have it.
-    mutex.store(HANDED, std::sync::atomic::Ordering::Release);
+    mutex.store(HANDED, Release);
     if futex::wake(mutex, 1) == 0 {
-        mutex.store(FREE, std::sync::atomic::Ordering::Release);
+        mutex.store(FREE, Release);
         // For one that fell asleep between the two.
         futex::wake(mutex, 1);
     }
@@ -112,4 +112,103 @@ fn rounds(barrier: &AtomicU64) -> &AtomicU32 {
     // SAFETY: the word's two halves are valid, aligned memory for as long as the word is, and we
     // only pass the half's address to the kernel, which reads it as a futex does.
     unsafe { &*barrier.as_ptr().cast::<AtomicU32>().add(high) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    fn pause() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
+    #[test]
+    fn a_mutex_keeps_others_out() {
+        let (mutex, sum) = (AtomicU32::new(FREE), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for i in 0..5_000 {
+                        lock(&mutex);
+                        // Not atomic as a whole: it needs the mutex.
+                        let seen = sum.load(Relaxed);
+                        if i % 64 == 0 {
+                            std::thread::yield_now();
+                        }
+                        sum.store(seen + 1, Relaxed);
+                        unlock(&mutex);
+                    }
+                });
+            }
+        });
+        assert_eq!((sum.into_inner(), mutex.into_inner()), (20_000, FREE));
+    }
+
+    #[test]
+    fn a_mutex_goes_to_whom_has_waited_longest() {
+        let (mutex, order) = (AtomicU32::new(FREE), Mutex::new(Vec::new()));
+        lock(&mutex);
+        std::thread::scope(|scope| {
+            for i in 0..5 {
+                let (mutex, order) = (&mutex, &order);
+                scope.spawn(move || {
+                    lock(mutex);
+                    order.lock().unwrap().push(i);
+                    unlock(mutex);
+                });
+                pause();
+            }
+            unlock(&mutex);
+            // Comes at once, and is last all the same.
+            lock(&mutex);
+            order.lock().unwrap().push(5);
+            unlock(&mutex);
+        });
+        assert_eq!(order.into_inner().unwrap(), [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_signal_that_nobody_waits_for_is_lost() {
+        let (cond, mutex, woken) = (AtomicU32::new(0), AtomicU32::new(FREE), AtomicU32::new(0));
+        cond_signal(&cond);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    lock(&mutex);
+                    cond_wait(&cond, &mutex, true);
+                    woken.fetch_add(1, Relaxed);
+                    unlock(&mutex);
+                });
+            }
+            pause();
+            pause();
+            assert_eq!(woken.load(Relaxed), 0);
+            cond_signal(&cond);
+            pause();
+            pause();
+            assert_eq!(woken.load(Relaxed), 1);
+            cond_broadcast(&cond);
+        });
+        assert_eq!(woken.into_inner(), 3);
+    }
+
+    #[test]
+    fn a_barrier_holds_until_all_have_come_every_time() {
+        let (word, come) = (AtomicU64::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for round in 1..=500 {
+                        come.fetch_add(1, Relaxed);
+                        barrier(&word, 4);
+                        assert!(come.load(Relaxed) >= 4 * round);
+                        barrier(&word, 4);
+                    }
+                });
+            }
+        });
+        assert_eq!(word.into_inner(), 1000 << 32);
+    }
 }

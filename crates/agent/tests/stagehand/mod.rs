@@ -6,13 +6,16 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use scxlab_agent::play::{Options, PlayError, Player};
-use scxlab_engine::Program;
+use scxlab_engine::Nanos;
+use scxlab_engine::program::{Instr, Pc, Policy, Program, Span, Start};
 use scxlab_protocol::Counts;
 use scxlab_workload::Workload;
 
-/// The binary that the tasks are. A test is another one.
+/// The binary that the tasks are; a test is another one. `SCXLAB_IMAGE` names one to test instead,
+/// such as a static one.
 pub fn options() -> Options {
-    Options { image: Some(env!("CARGO_BIN_EXE_scxlab-agent").into()) }
+    let image = std::env::var_os("SCXLAB_IMAGE");
+    Options { image: Some(image.map_or(env!("CARGO_BIN_EXE_scxlab-agent").into(), Into::into)) }
 }
 
 pub fn try_play(program: &Program) -> Result<Player, PlayError> {
@@ -108,11 +111,89 @@ impl Seen {
     }
 }
 
+/// After so long it does not come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Waits for something that is to come.
 pub fn until(what: &str, mut there: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !there() {
-        assert!(begin.elapsed() < Duration::from_secs(20), "never came: {what}");
+        assert!(begin.elapsed() < PATIENCE, "never came: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// A program whose one process starts at its first instruction, under the first of the names.
+pub fn program(code: Vec<Instr>, names: &[&str]) -> Program {
+    let start = Start {
+        entry: Pc(0),
+        name: 0,
+        policy: Policy::Normal,
+        nice: 0,
+        affinity: None,
+        cgroup: None,
+        at: Nanos::ZERO,
+    };
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    Program { code, names, start: vec![start], ..Program::default() }
+}
+
+pub fn sleep_ms(ms: u64) -> Instr {
+    Instr::Sleep(Span::exactly(Nanos::from_millis(ms)))
+}
+
+/// `SIGKILL`. The pid is that of a process that the test has started.
+pub fn kill(pid: i32) {
+    // SAFETY: plain numbers.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+pub fn parent_of(pid: i32) -> i32 {
+    stat_field(pid, 4).unwrap() as i32
+}
+
+/// In hundredths of a second.
+pub fn cpu_ticks(pid: i32) -> i64 {
+    stat_field(pid, 14).unwrap_or(0) + stat_field(pid, 15).unwrap_or(0)
+}
+
+pub fn nice(pid: i32) -> i64 {
+    stat_field(pid, 19).unwrap_or(99)
+}
+
+pub fn policy(pid: i32) -> i64 {
+    stat_field(pid, 41).unwrap_or(99)
+}
+
+/// A field of `stat`, numbered as in `proc(5)`.
+fn stat_field(pid: i32, field: usize) -> Option<i64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let rest = &stat[stat.rfind(')')? + 1..];
+    rest.split_ascii_whitespace().nth(field - 3)?.parse().ok()
+}
+
+/// The CPUs that a process may use, as in `0-1`.
+pub fn cpus_allowed(pid: i32) -> String {
+    status_field(pid, "Cpus_allowed_list").unwrap_or_default()
+}
+
+fn status_field(pid: i32, key: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
+}
+
+/// How often the threads of a process have gone to sleep.
+pub fn switches(pid: i32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    let tids = threads.filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok());
+    let count = |tid: i32| status_field(tid, "voluntary_ctxt_switches")?.parse::<u64>().ok();
+    tids.filter_map(count).sum()
+}
+
+/// Whether this process may make itself nicer than nice.
+pub fn may_raise_priority() -> bool {
+    // CAP_SYS_NICE, or a limit that allows it.
+    let caps = status_field(std::process::id() as i32, "CapEff").unwrap_or_default();
+    u64::from_str_radix(&caps, 16).is_ok_and(|caps| caps & 1 << 23 != 0)
 }

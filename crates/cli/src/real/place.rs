@@ -1,7 +1,5 @@
 //! Where a run happens: in a VM, or on the host.
 
-use std::path::PathBuf;
-
 use scxlab_vm::{Accel, Machine};
 
 use crate::args::{MachineArgs, Place, RunArgs};
@@ -81,12 +79,20 @@ fn vm(kernel: &str, args: &MachineArgs) -> Result<Machine, Failure> {
             args.smt, args.llcs
         )));
     }
-    let image = PathBuf::from(kernel);
+    let kernel = scxlab_kernels::find(kernel)?;
+    if !kernel.features.sched_ext {
+        return Err(Failure::missing(format_args!(
+            "{}: Linux {} has no sched_ext; it needs CONFIG_SCHED_CLASS_EXT=y, as in what `scxlab \
+             kernels fetch 7.2` gets",
+            kernel.image.display(),
+            kernel.release
+        )));
+    }
     let accel = match args.accel {
         crate::args::AccelArg::Auto => Accel::Auto,
         crate::args::AccelArg::Kvm => Accel::Kvm,
         crate::args::AccelArg::Tcg => Accel::Tcg,
     };
     let (smt, llcs) = (args.smt as usize, args.llcs as usize);
-    Ok(Machine { smt, llcs, memory: args.memory, accel, ..Machine::new(image, cpus as usize) })
+    Ok(Machine { smt, llcs, memory: args.memory, accel, ..Machine::new(kernel.image, cpus as usize) })
 }

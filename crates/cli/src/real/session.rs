@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use scxlab_engine::{ExitKind, Nanos};
 use scxlab_protocol::{Counts, Exit, Kernel, Lost, Record, TidCounts};
 use scxlab_vm::{Cargo, Guest, Machine, VmError, find_agent};
 
@@ -17,6 +19,9 @@ use crate::report::{
 };
 use crate::status::Failure;
 
+/// The least kind of exit that is an ejection.
+const SCX_EXIT_ERROR: u64 = ExitKind::Error as u64;
+
 /// What the agent said, all together.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
@@ -26,6 +31,7 @@ pub(super) struct Outcome {
     tasks: Counts,
     tids: TidCounts,
     lost: Vec<Lost>,
+    leaked: Option<u64>,
     counters: BTreeMap<String, u64>,
     events: BTreeMap<String, u64>,
 }
@@ -38,8 +44,10 @@ struct Heard {
     tasks: Option<Counts>,
     tids: TidCounts,
     lost: Vec<Lost>,
+    leaked: Option<u64>,
     counters: BTreeMap<String, u64>,
     events: BTreeMap<String, u64>,
+    notes: Vec<String>,
 }
 
 /// Runs it to its end.
@@ -63,21 +71,25 @@ fn in_a_vm(plan: &RealPlan, machine: &Machine, terminal: &Terminal) -> Result<Ou
     }
     let kernel = guest.kernel().clone();
     let heard = listen(&mut guest, plan, terminal)?;
+    for note in &heard.notes {
+        eprintln!("scxlab: {note}");
+    }
     heard.conclude(kernel, plan)
 }
 
 fn listen(guest: &mut Guest, plan: &RealPlan, terminal: &Terminal) -> Result<Heard, Failure> {
     let mut heard = Heard::default();
-    let total = scxlab_engine::Nanos(plan.duration.as_nanos() as u64);
+    let total = Nanos(plan.duration.as_nanos() as u64);
     let mut progress = Progress::new(total, terminal.progress());
     while let Some(record) = guest.next().map_err(vm_failure)? {
         match record {
-            Record::Progress { at_ns } => progress.at(scxlab_engine::Nanos(at_ns)),
+            Record::Progress { at_ns } => progress.at(Nanos(at_ns)),
             Record::Attached { flags, .. } => heard.flags = Some(flags),
             Record::Exit(exit) => heard.exit = Some(exit),
             Record::Tasks(tasks) => heard.tasks = Some(tasks),
             Record::Tids(tids) => heard.tids = tids,
             Record::Lost(lost) => heard.lost.push(lost),
+            Record::Leaked { tasks } => heard.leaked = Some(tasks),
             Record::Counters(counters) => heard.counters = counters,
             Record::Events(events) => heard.events = events,
             Record::Refused { what, why } => {
@@ -88,6 +100,7 @@ fn listen(guest: &mut Guest, plan: &RealPlan, terminal: &Terminal) -> Result<Hea
                 )));
             }
             Record::Failed { why } => return Err(Failure::missing(why)),
+            Record::Note { text } => heard.notes.push(text),
             Record::Hello(_) | Record::Doing { .. } | Record::Claim(_) | Record::Done => {}
         }
     }
@@ -103,6 +116,12 @@ impl Heard {
         let flags = self.flags.ok_or_else(|| nothing("the scheduler was never attached"))?;
         let exit = self.exit.ok_or_else(|| nothing("the agent did not say how it ended"))?;
         let tasks = self.tasks.ok_or_else(|| nothing("the workload did not run"))?;
+        let ended = Duration::from_nanos(exit.at_ns);
+        if exit.kind < SCX_EXIT_ERROR && ended < plan.duration {
+            let (ended, reason) = (ended.as_secs_f64(), &exit.reason);
+            let what = format!("the scheduler left after {ended:.1} s, by itself: {reason}");
+            return Err(nothing(&what));
+        }
         Ok(Outcome {
             kernel,
             flags,
@@ -110,6 +129,7 @@ impl Heard {
             tasks,
             tids: self.tids,
             lost: self.lost,
+            leaked: self.leaked,
             counters: self.counters,
             events: self.events,
         })
@@ -119,7 +139,7 @@ impl Heard {
 impl Outcome {
     /// As the engine would report it.
     pub(super) fn report(self, plan: &RealPlan) -> Report {
-        let Self { kernel, flags, exit, tasks, tids, lost, counters, events } = self;
+        let Self { kernel, flags, exit, tasks, tids, lost, leaked, counters, events } = self;
         let key = plan.options.iter().find(|(key, _)| key == "key").map(|(_, value)| value.clone());
         let stalled = lost.iter().map(|task| StalledPart {
             comm: task.comm.clone(),
@@ -153,6 +173,7 @@ impl Outcome {
                 nonleader_execs: tasks.nonleader_execs,
                 lost: lost.len() as u64,
                 forks_failed: tasks.forks_failed,
+                leaked: Some(leaked),
             },
             tid: TidPart {
                 issued: tids.issued,

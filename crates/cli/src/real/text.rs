@@ -31,8 +31,9 @@ pub(super) fn side_by_side(kernel: &Report, engine: &Report, terminal: &Terminal
         }
     }
     let mut out = format!("\n{}\n", terminal.bold("Beside the engine"));
+    let width = rows.iter().map(|(title, _)| title.len() + 2).max().unwrap_or(0).max(COLUMN);
     for (title, (left, right)) in rows {
-        let line = format!("  {title:<COLUMN$}{left:<COLUMN$}{right}");
+        let line = format!("  {title:<width$}{left:<COLUMN$}{right}");
         let _ = writeln!(out, "{}", line.trim_end());
     }
     if kernel.ejected() != engine.ejected() {

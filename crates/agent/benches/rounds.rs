@@ -1,0 +1,72 @@
+//! How fast real tasks come and go: rounds a second of one process that forks a child and waits
+//! for it, when the child exits at once, when it execs first, and when a thread of it does. The
+//! ratio to the first is what starting the image costs.
+//!
+//! `SCXLAB_IMAGE` names another binary for the tasks to be, such as a static one.
+
+use std::time::{Duration, Instant};
+
+use scxlab_agent::play::{Options, Player};
+use scxlab_engine::Nanos;
+use scxlab_engine::program::{Instr, Pc, Policy, Program, Spawn, Start};
+use scxlab_workload::Workload;
+
+const TIME: Duration = Duration::from_secs(2);
+
+fn main() {
+    let thread = Instr::Spawn { what: Spawn::Thread, entry: Pc(6), name: 0 };
+    let exec = Instr::Exec { entry: Pc(3), name: 1 };
+    // What all have in common: a round, the image, and what a child begins with.
+    let program_with = |first: Instr, forked: u32| {
+        let fork = Instr::Spawn { what: Spawn::Process, entry: Pc(forked), name: 0 };
+        let round = [fork, Instr::Wait, Instr::Jump(Pc(0)), Instr::ExitGroup];
+        program(round.into_iter().chain([first, Instr::JoinAll, exec.clone()]).collect())
+    };
+    let cases = [
+        ("fork, wait", program_with(Instr::Yield, 3), 1),
+        ("fork, exec, wait", program_with(exec.clone(), 4), 1),
+        ("fork, thread, exec from it, wait", program_with(thread, 4), 2),
+    ];
+    let mut fork = None;
+    for (what, program, forks) in cases {
+        let (rounds, execs) = rounds(&program, forks);
+        let base = *fork.get_or_insert(rounds);
+        println!(
+            "{what:34} {rounds:8.0} a second, {:5.2} times a fork, {execs} execs",
+            base / rounds
+        );
+    }
+    let storm = Workload::builtin("nonleader-exec", 2).and_then(|w| Ok(w.compile(2)));
+    if let Ok(Ok(storm)) = storm {
+        let (rounds, execs) = rounds(&storm, 2);
+        println!("nonleader-exec for two CPUs        {rounds:8.0} a second, {execs} execs");
+    }
+}
+
+/// Rounds a second, each of so many forks, and the execs in all.
+fn rounds(program: &Program, forks: u64) -> (f64, u64) {
+    let image = std::env::var_os("SCXLAB_IMAGE")
+        .map_or_else(|| env!("CARGO_BIN_EXE_scxlab-agent").into(), Into::into);
+    let options = Options { image: Some(image) };
+    let mut player = Player::start(program, 1, &options).expect("it can be played");
+    let begin = Instant::now();
+    std::thread::sleep(TIME);
+    let counts = player.counts();
+    let rounds = counts.forked as f64 / forks as f64 / begin.elapsed().as_secs_f64();
+    player.stop().expect("it stops");
+    (rounds, counts.execs)
+}
+
+fn program(code: Vec<Instr>) -> Program {
+    let start = Start {
+        entry: Pc(0),
+        name: 0,
+        policy: Policy::Normal,
+        nice: 0,
+        affinity: None,
+        cgroup: None,
+        at: Nanos::ZERO,
+    };
+    let names = ["round", "image"].map(str::to_owned).to_vec();
+    Program { code, names, start: vec![start], ..Program::default() }
+}
