@@ -17,6 +17,8 @@
  *   attached before qmap_ops.
  * After: the counters are the u64 globals below; `uei` is in scx_exit.bpf.h.
  */
+#define SCX_TID_COUNTERS
+
 #include "scx.bpf.h"
 #include "scx_tid.bpf.h"
 
