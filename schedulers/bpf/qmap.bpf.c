@@ -11,11 +11,11 @@
  * - an option is a `const volatile` of its name. One that is an enum takes `NAME=VALUE` as its
  *   enumerator NAME_VALUE; a bool is on or off.
  * - `__SCX_*` in .rodata: see SCX_ENUMS in scx.bpf.h.
- * - the flags of qmap_ops: __SCX_OPS_ENQ_EXITING with exiting=on, __SCX_OPS_TID_TO_TASK with
- *   key=tid.
- * - scx_tid_last_switch need not be loaded where __SCX_OPS_TID_TO_TASK is not 0; elsewhere it is
- *   attached before qmap_ops.
- * After: the counters are the u64 globals below; `uei` is in scx_exit.bpf.h.
+ * - the flags of qmap_ops: SCX_OPS_ENQ_EXITING with exiting=on; SCX_OPS_TID_TO_TASK with key=tid,
+ *   if the kernel has it.
+ * - scx_tid_last_switch is not loaded if the kernel has that flag; otherwise it is attached before
+ *   qmap_ops.
+ * After: the counters are the u64 globals in .bss; `uei` is in scx_exit.bpf.h.
  */
 #define SCX_TID_COUNTERS
 
