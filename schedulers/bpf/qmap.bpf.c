@@ -521,7 +521,9 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init)
 		scx_bpf_error("%u CPUs, and room for %d", nr_cpus, MAX_CPUS);
 		return -EINVAL;
 	}
-	slab.ctxs = bpf_arena_alloc_pages(&arena, NULL, pages, -1, 0);
+	/* It stays when the scheduler is detached, and is there when it is attached again. */
+	if (!slab.ctxs)
+		slab.ctxs = bpf_arena_alloc_pages(&arena, NULL, pages, -1, 0);
 	if (!slab.ctxs) {
 		scx_bpf_error("no memory for %u task contexts", max_tasks);
 		return -ENOMEM;
