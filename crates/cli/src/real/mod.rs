@@ -4,6 +4,7 @@
 //! [`Record`](scxlab_protocol::Record)s become the same [`Report`](crate::report::Report) that the
 //! engine gives.
 
+mod demo;
 mod objects;
 mod place;
 mod plan;
@@ -18,6 +19,7 @@ use crate::report::Report;
 use crate::session::{Observer, Session};
 use crate::status::{Failure, Status};
 
+pub use demo::demo;
 pub use plan::RealPlan;
 
 /// Runs a scheduler on a real kernel, and, if the engine has it too, on the engine; reports both.
