@@ -35,7 +35,7 @@ impl Output {
             .filter_map(|line| {
                 line.strip_prefix("E: ").or_else(|| line.strip_prefix("dpkg-deb: error: "))
             })
-            .map(str::trim)
+            .map(|line| line.trim().trim_end_matches('.'))
             .collect();
         match (marked.is_empty(), self.errors.last()) {
             (false, _) => marked.join("; "),

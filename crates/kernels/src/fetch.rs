@@ -69,7 +69,7 @@ fn get(
         return Err(broken(&format!("its image is that of {}", found.release)));
     }
     if !found.features.sched_ext {
-        return Err(broken(&"its kernel is built without sched_ext"));
+        return Err(KernelError::PackageWithoutSchedExt { package: package.name.clone() });
     }
     if progress.interrupted() {
         return Err(KernelError::Interrupted);
