@@ -41,6 +41,7 @@ enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_QUEUE = 22,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
 	BPF_MAP_TYPE_ARENA = 33,
 
@@ -71,7 +72,8 @@ enum {
 	_(SCX_ENQ_CPU_SELECTED)                                                                    \
 	_(SCX_ENQ_REENQ)                                                                           \
 	_(SCX_OPS_ENQ_EXITING)                                                                     \
-	_(SCX_OPS_TID_TO_TASK)
+	_(SCX_OPS_TID_TO_TASK)                                                                     \
+	_(SCX_SLICE_DFL)
 
 #define SCX_ENUM_VARIABLE(name) const volatile u64 __##name;
 SCX_ENUMS(SCX_ENUM_VARIABLE)
@@ -80,6 +82,7 @@ SCX_ENUMS(SCX_ENUM_VARIABLE)
 #define SCX_DSQ_LOCAL_ON __SCX_DSQ_LOCAL_ON
 #define SCX_ENQ_CPU_SELECTED __SCX_ENQ_CPU_SELECTED
 #define SCX_ENQ_REENQ __SCX_ENQ_REENQ
+#define SCX_SLICE_DFL __SCX_SLICE_DFL
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

@@ -96,12 +96,20 @@ struct {
 } scx_tid_chunks SEC(".maps");
 
 /* Where the next chunk begins. 0 is nobody's id. */
-u64 scx_tid_cursor = 1;
+u64 scx_tid_cursor SEC(".data.scx_tid") = 1;
 
-/* For reports. All 0 where the kernel does it. */
+/*
+ * For reports, if SCX_TID_COUNTERS is defined; all 0 where the kernel has the tids. Not by default:
+ * every fork and exit would touch a cache line that all CPUs share.
+ */
+#ifdef SCX_TID_COUNTERS
 u64 scx_tid_issued;
 u64 scx_tid_inserted;
 u64 scx_tid_removed;
+#define SCX_TID_COUNT(what) __sync_fetch_and_add(&scx_tid_##what, 1)
+#else
+#define SCX_TID_COUNT(what)
+#endif
 
 /* scx_alloc_tid(). ops.init_task can be preempted by another one on the same CPU. */
 static __always_inline u64 scx_tid_alloc(void)
@@ -120,7 +128,7 @@ static __always_inline u64 scx_tid_alloc(void)
 		tid = chunk->next++;
 	}
 	bpf_preempt_enable();
-	__sync_fetch_and_add(&scx_tid_issued, 1);
+	SCX_TID_COUNT(issued);
 	return tid;
 }
 
@@ -136,7 +144,7 @@ static __always_inline void scx_tid_remove(u64 tid)
 	if (task)
 		bpf_task_release(task);
 	bpf_map_delete_elem(&scx_tid_table, &tid);
-	__sync_fetch_and_add(&scx_tid_removed, 1);
+	SCX_TID_COUNT(removed);
 }
 
 static __always_inline void scx_tid_let_go(struct task_struct *p)
@@ -156,7 +164,7 @@ static __always_inline s32 scx_tid_insert(struct task_struct *p, u64 tid)
 	err = bpf_map_update_elem(&scx_tid_table, &tid, &blank, BPF_NOEXIST);
 	if (err)
 		return err;
-	__sync_fetch_and_add(&scx_tid_inserted, 1);
+	SCX_TID_COUNT(inserted);
 	entry = bpf_map_lookup_elem(&scx_tid_table, &tid);
 	task = bpf_task_acquire(p);
 	if (entry && task)

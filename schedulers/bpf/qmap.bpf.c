@@ -17,6 +17,8 @@
  *   attached before qmap_ops.
  * After: the counters are the u64 globals below; `uei` is in scx_exit.bpf.h.
  */
+#define SCX_TID_COUNTERS
+
 #include "scx.bpf.h"
 #include "scx_tid.bpf.h"
 
@@ -99,10 +101,14 @@ struct cpu_ctx __arena cpus[MAX_CPUS];
 /* Not a bitmap: an arena has no atomic and with a result (arch/x86 in 7.2). */
 u32 __arena idle_cpus[MAX_CPUS];
 
-/* Contexts that were never used follow `nr_used` in `slab`. */
-task_ctx_t *slab;
-task_ctx_t *free_ctxs;
-u32 nr_used;
+/* All contexts: those that are free again, and, from `nr_used` on, those that were never used. */
+struct slab {
+	task_ctx_t *ctxs;
+	task_ctx_t *free;
+	u32 nr_used;
+};
+
+struct slab __arena slab;
 
 struct locked {
 	struct bpf_res_spin_lock lock;
@@ -404,12 +410,12 @@ static __always_inline task_ctx_t *alloc_ctx(void)
 	USES_ARENA(arena);
 	if (!locked)
 		return NULL;
-	if (free_ctxs) {
-		tctx = free_ctxs;
-		free_ctxs = tctx->next;
-	} else if (nr_used < max_tasks) {
-		tctx = &slab[nr_used];
-		nr_used++;
+	if (slab.free) {
+		tctx = slab.free;
+		slab.free = tctx->next;
+	} else if (slab.nr_used < max_tasks) {
+		tctx = &slab.ctxs[slab.nr_used];
+		slab.nr_used++;
 	}
 	unlock(locked, &flags);
 	return tctx;
@@ -422,8 +428,8 @@ static __always_inline void free_ctx(task_ctx_t *tctx)
 
 	if (!locked)
 		return;
-	tctx->next = free_ctxs;
-	free_ctxs = tctx;
+	tctx->next = slab.free;
+	slab.free = tctx;
 	unlock(locked, &flags);
 }
 
@@ -515,8 +521,8 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init)
 		scx_bpf_error("%u CPUs, and room for %d", nr_cpus, MAX_CPUS);
 		return -EINVAL;
 	}
-	slab = bpf_arena_alloc_pages(&arena, NULL, pages, -1, 0);
-	if (!slab) {
+	slab.ctxs = bpf_arena_alloc_pages(&arena, NULL, pages, -1, 0);
+	if (!slab.ctxs) {
 		scx_bpf_error("no memory for %u task contexts", max_tasks);
 		return -ENOMEM;
 	}

@@ -17,8 +17,8 @@ const volatile u64 slice_us = 20000;
 u64 local;
 u64 global;
 
-/* How far virtual time has got: that of the task which ran last. */
-u64 vtime_now;
+/* How far virtual time has got: that of the task which ran last. Not among the counters. */
+u64 vtime_now SEC(".data.state");
 
 /* Where the kernel's build cannot create it, SCX_DSQ_GLOBAL does the same, but not by vtime. */
 enum { SHARED_DSQ = 0 };

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod bpf;
 mod hygiene;
 mod lanes;
 mod needs;
@@ -31,6 +32,12 @@ enum Command {
     Test(Options),
     /// Builds the agent, which runs on real kernels, with all its libraries inside
     Agent,
+    /// Compiles the schedulers for kernels, to target/bpf
+    Bpf {
+        /// Get a compiler with pip if there is none
+        #[arg(long)]
+        install: bool,
+    },
 }
 
 /// How to run lanes.
@@ -55,6 +62,7 @@ fn main() -> Result<ExitCode> {
         Command::Check => (lanes_of(&[When::Check, When::Both]), Options::default()),
         Command::Test(options) => (lanes_of(&[When::Both, When::Test, When::Slow]), options),
         Command::Agent => return agent::build(root).map(|()| ExitCode::SUCCESS),
+        Command::Bpf { install } => return bpf::build(root, install).map(|()| ExitCode::SUCCESS),
     };
     let report = run::run(root, &lanes, options);
     print!("{report}");
