@@ -572,3 +572,44 @@ fn a_task_has_its_mutexes_across_an_exec() {
     open(&player, "gate");
     until_there(&player, &["image", "has it"]);
 }
+
+#[test]
+fn processes_fork_from_several_threads_at_once() {
+    let code = vec![
+        thread(4, 1),
+        thread(4, 1),
+        thread(4, 1),
+        Instr::JoinAll,
+        // Each of the threads, over and over: a child that can itself make threads and processes.
+        process(7, 2),
+        Instr::Wait,
+        Instr::Jump(Pc(4)),
+        thread(11, 2),
+        process(11, 2),
+        Instr::JoinAll,
+        Instr::WaitAll,
+        Instr::Exit,
+    ];
+    let player = play(&program(code, &["main", "thread", "child"]));
+    until("a thousand", || player.counts().forked > 1000);
+    assert_eq!(player.counts().forks_failed, 0);
+}
+
+#[test]
+fn of_threads_that_exec_at_once_one_does() {
+    let code = vec![
+        thread(4, 1),
+        thread(4, 1),
+        thread(4, 1),
+        forever(),
+        Instr::Barrier(0),
+        Instr::Exec { entry: Pc(3), name: 2 },
+    ];
+    let mut racing = program(code, &["leader", "racer", "image"]);
+    racing.barriers = vec![3];
+    let player = play(&racing);
+    until_there(&player, &["image"]);
+    let counts = player.counts();
+    assert_eq!((counts.execs, counts.nonleader_execs), (1, 1));
+    assert_eq!((counts.forked, counts.exited), (4, 3));
+}
