@@ -293,6 +293,47 @@ fn ignored_children_leave_no_zombies() {
 }
 
 #[test]
+fn ignoring_children_is_not_inherited() {
+    let code = vec![
+        Instr::IgnoreChildren,
+        process(3, 1),
+        forever(),
+        // The child's child, which it does not wait for.
+        process(5, 2),
+        forever(),
+        Instr::Exit,
+    ];
+    let player = play(&program(code, &["ignores", "child", "dies"]));
+    until("a zombie of the child", || {
+        let all = members(player.group());
+        let child = all.iter().find(|m| m.comms == ["child"]).map(|m| m.pid);
+        all.iter().any(|m| m.state == "Z" && Some(m.ppid) == child)
+    });
+}
+
+#[test]
+fn a_thread_execs_also_without_its_leader() {
+    let code = vec![
+        thread(2, 1),
+        Instr::Exit,
+        process(5, 2),
+        Instr::Wait,
+        Instr::Exec { entry: Pc(5), name: 3 },
+        forever(),
+    ];
+    let player = play(&program(code, &["leader", "thread", "gate", "image"]));
+    let pid = |comm| pid_of(&player, comm);
+    until("a dead leader", || {
+        members(player.group()).iter().any(|m| m.state == "Z" && m.comms.len() == 2)
+    });
+    let before = pid("thread");
+    open(&player, "gate");
+    assert_eq!(pid("image"), before);
+    assert_eq!(player.counts().nonleader_execs, 1);
+    assert_eq!(player.refusals(), []);
+}
+
+#[test]
 fn orphans_are_the_keepers() {
     let player = play(&program(vec![process(1, 1), forever()], &["parent", "orphan"]));
     until_there(&player, &["parent", "orphan"]);
@@ -397,14 +438,14 @@ fn a_kill_of_the_last_child_is_of_that_one() {
 #[test]
 fn a_kill_of_the_parent_is_not_the_keepers() {
     let code = vec![
+        // The keeper.
+        Instr::Kill(Who::Parent),
         process(4, 1),
         process(3, 2),
         forever(),
-        forever(),
         process(3, 3),
         Instr::Wait,
-        Instr::Kill(Who::Parent),
-        // Whose it now is.
+        // The one that began here.
         Instr::Kill(Who::Parent),
         process(3, 4),
         forever(),
