@@ -35,7 +35,6 @@ fn library_dir(library: &str) -> Result<PathBuf> {
     let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     // Without it, the name comes back as it was.
     let dir = path.parent().filter(|dir| dir.is_absolute());
-    dir.map(Path::to_owned).with_context(|| {
-        format!("there is no {library}: apt-get install libelf-dev zlib1g-dev")
-    })
+    dir.map(Path::to_owned)
+        .with_context(|| format!("there is no {library}: apt-get install libelf-dev zlib1g-dev"))
 }

@@ -44,7 +44,8 @@ pub fn recorded(loaded: &Loaded, at_ns: u64) -> Option<Exit> {
 pub fn logged(log: &str, scheduler: &str, at_ns: u64) -> Option<Exit> {
     let head = format!("BPF scheduler \"{scheduler}\" disabled (");
     let reason = log.lines().rev().find_map(|line| line.split_once(&head)?.1.strip_suffix(')'))?;
-    let kind = KINDS.iter().find(|kind| kind.reason() == reason).copied().unwrap_or(ExitKind::Error);
+    let kind =
+        KINDS.iter().find(|kind| kind.reason() == reason).copied().unwrap_or(ExitKind::Error);
     let head = format!("sched_ext: {scheduler}: ");
     let msg = log.lines().rev().find_map(|line| Some(line.split_once(&head)?.1.to_owned()));
     let msg = msg.filter(|_| kind.is_error()).unwrap_or_default();
@@ -53,7 +54,8 @@ pub fn logged(log: &str, scheduler: &str, at_ns: u64) -> Option<Exit> {
 
 /// The kernel's log, as far as it is kept.
 pub fn kernel_log() -> String {
-    let options = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg");
+    let options =
+        fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg");
     let Ok(mut file) = options else { return String::new() };
     let mut log = String::new();
     let mut record = [0; 8192];

@@ -9,8 +9,8 @@ use scxlab_engine::Program;
 use scxlab_protocol::{Exit, Job, Record, Run, TidCounts, WorkloadSource};
 use scxlab_workload::Workload;
 
-use crate::object::{Loaded, Opened, Refusal};
 use crate::leak::Baseline;
+use crate::object::{Loaded, Opened, Refusal};
 use crate::play::{Options, Player};
 use crate::report::Report;
 use crate::{dump, exit, kernel};
@@ -52,8 +52,10 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     };
     let start = Instant::now();
     let at = |start: Instant| start.elapsed().as_nanos() as u64;
-    wait_for(|| loaded.number("uei.kind").is_some_and(|kind| kind != 0) || kernel::state() == "enabled")
-        .context("the scheduler does not become enabled")?;
+    wait_for(|| {
+        loaded.number("uei.kind").is_some_and(|kind| kind != 0) || kernel::state() == "enabled"
+    })
+    .context("the scheduler does not become enabled")?;
     let name = kernel::root();
     report.say(&Record::Attached { name: name.clone(), flags, native_tid: native });
 

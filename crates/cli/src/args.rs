@@ -145,14 +145,24 @@ impl MachineArgs {
 
 impl Default for MachineArgs {
     fn default() -> Self {
-        Self { cpus: None, smt: 1, llcs: 1, hz: None, pid_max: None, memory: 2048, accel: AccelArg::Auto }
+        Self {
+            cpus: None,
+            smt: 1,
+            llcs: 1,
+            hz: None,
+            pid_max: None,
+            memory: 2048,
+            accel: AccelArg::Auto,
+        }
     }
 }
 
 /// `scxlab demo`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example:\n  scxlab demo --seed 7 --cpus 8\n  scxlab demo --on vm:7.2\n\nExit status: 0 if both \
-                        runs end as they should, 1 if not.")]
+#[command(
+    after_help = "Example:\n  scxlab demo --seed 7 --cpus 8\n  scxlab demo --on vm:7.2\n\nExit status: 0 if both \
+                        runs end as they should, 1 if not."
+)]
 pub struct DemoArgs {
     /// Where to run
     #[arg(long, value_name = "engine|vm:KERNEL|host", default_value = "engine")]

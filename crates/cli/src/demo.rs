@@ -18,8 +18,7 @@ use crate::status::{Failure, Status};
 pub(crate) const WORKLOAD: &str = "nonleader-exec";
 
 /// What the two are about.
-pub(crate) const PREMISE: &str =
-    "qmap keeps its tasks in FIFOs in an arena, which cannot hold task pointers. When a task's turn \
+pub(crate) const PREMISE: &str = "qmap keeps its tasks in FIFOs in an arena, which cannot hold task pointers. When a task's turn \
      comes, ops.dispatch has to find it again: by the pid that ops.init_task saw, or by \
      p->scx.tid, which stays the task's from fork to its last switch.";
 

@@ -53,8 +53,7 @@ impl Archive {
         let name_size = name.len() as u32 + 1;
         // inode, mode, owner, group, links, time, size, the device it is on, the device that it
         // is, the name's length, and a checksum that this format does not use.
-        let fields =
-            [self.entries, mode, 0, 0, links, 0, size, 0, 0, major, minor, name_size, 0];
+        let fields = [self.entries, mode, 0, 0, links, 0, size, 0, 0, major, minor, name_size, 0];
         self.bytes.extend_from_slice(MAGIC.as_bytes());
         for field in fields {
             self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());

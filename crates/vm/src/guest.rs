@@ -139,11 +139,9 @@ impl Qemu {
         let socket = dir.path().join("console");
         let console = UnixListener::bind(&socket)
             .map_err(|err| VmError::File { path: socket.clone(), why: err.to_string() })?;
-        let mut process =
-            machine.command(accel, &image, &socket).spawn().map_err(|err| VmError::NoQemu {
-                program: machine::qemu().display().to_string(),
-                why: err.to_string(),
-            })?;
+        let mut process = machine.command(accel, &image, &socket).spawn().map_err(|err| {
+            VmError::NoQemu { program: machine::qemu().display().to_string(), why: err.to_string() }
+        })?;
         let (log, complaints) = (Log::default(), Log::default());
         let (sender, records) = channel();
         if let Some(output) = process.stdout.take() {
@@ -183,8 +181,10 @@ impl Qemu {
             }
             match self.records.recv_timeout(LOOK) {
                 Ok(line) => {
-                    return serde_json::from_str(&line)
-                        .map_err(|err| VmError::NoRecord { line: shown(&line), why: err.to_string() });
+                    return serde_json::from_str(&line).map_err(|err| VmError::NoRecord {
+                        line: shown(&line),
+                        why: err.to_string(),
+                    });
                 }
                 Err(RecvTimeoutError::Timeout) if start.elapsed() < within => {}
                 Err(RecvTimeoutError::Timeout) => {

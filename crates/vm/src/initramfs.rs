@@ -61,8 +61,10 @@ impl Cargo {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, VmError> {
-    fs::read(path)
-        .map_err(|err| VmError::File { path: path.to_owned(), why: format!("cannot read it: {err}") })
+    fs::read(path).map_err(|err| VmError::File {
+        path: path.to_owned(),
+        why: format!("cannot read it: {err}"),
+    })
 }
 
 fn name(path: &Path) -> String {

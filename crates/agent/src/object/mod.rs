@@ -169,7 +169,8 @@ impl Opened {
         let flags = globals::member(&self.types, &place, "flags")?;
         let offset = flags.offset - place.offset;
         let mut maps = self.object.maps_mut();
-        let mut map = maps.find(|map| map.name() == ops.as_str()).context("there are no operations")?;
+        let mut map =
+            maps.find(|map| map.name() == ops.as_str()).context("there are no operations")?;
         let value = map.initial_value_mut().context("the operations have no values")?;
         let bytes = value.get_mut(offset..offset + 8).context("the operations have no flags")?;
         let mut word = [0; 8];
@@ -190,7 +191,8 @@ impl Opened {
     fn ops(&self) -> Result<(String, Place)> {
         let mut found: Vec<(String, Place)> = Vec::new();
         for section in self.types.btf().type_by_kind::<DataSec<'_>>() {
-            let is_ops = |name: &str| name.starts_with(".struct_ops") || name.starts_with("struct_ops");
+            let is_ops =
+                |name: &str| name.starts_with(".struct_ops") || name.starts_with("struct_ops");
             if !section.name().and_then(|name| name.to_str()).is_some_and(is_ops) {
                 continue;
             }

@@ -94,5 +94,11 @@ fn vm(kernel: &str, args: &MachineArgs) -> Result<Machine, Failure> {
         crate::args::AccelArg::Tcg => Accel::Tcg,
     };
     let (smt, llcs) = (args.smt as usize, args.llcs as usize);
-    Ok(Machine { smt, llcs, memory: args.memory, accel, ..Machine::new(kernel.image, cpus as usize) })
+    Ok(Machine {
+        smt,
+        llcs,
+        memory: args.memory,
+        accel,
+        ..Machine::new(kernel.image, cpus as usize)
+    })
 }

@@ -74,7 +74,9 @@ impl RealPlan {
             }
             None => args.set.iter().map(|set| (set.key.clone(), set.value.clone())).collect(),
         };
-        let set = options.iter().map(|(name, value)| Setting { name: name.clone(), value: value.clone() });
+        let set = options
+            .iter()
+            .map(|(name, value)| Setting { name: name.clone(), value: value.clone() });
         let task = Task::Run(Run {
             object: if place.is_vm() { PathBuf::from(OBJECT) } else { object.clone() },
             set: set.collect(),

@@ -14,9 +14,7 @@ use super::place::Where;
 use super::plan::{OBJECT, RealPlan};
 use crate::output::Terminal;
 use crate::progress::Progress;
-use crate::report::{
-    ExitPart, Pairs, Report, SchedulerPart, StalledPart, TasksPart, TidPart,
-};
+use crate::report::{ExitPart, Pairs, Report, SchedulerPart, StalledPart, TasksPart, TidPart};
 use crate::status::Failure;
 
 /// The least kind of exit that is an ejection.
