@@ -53,9 +53,7 @@ enum {
 };
 
 enum {
-	ENOENT = 2,
 	ENOMEM = 12,
-	EBUSY = 16,
 	EINVAL = 22,
 	EOPNOTSUPP = 95,
 };
@@ -71,8 +69,6 @@ enum {
 	_(SCX_DSQ_LOCAL_ON)                                                                        \
 	_(SCX_ENQ_CPU_SELECTED)                                                                    \
 	_(SCX_ENQ_REENQ)                                                                           \
-	_(SCX_OPS_ENQ_EXITING)                                                                     \
-	_(SCX_OPS_TID_TO_TASK)                                                                     \
 	_(SCX_SLICE_DFL)
 
 #define SCX_ENUM_VARIABLE(name) const volatile u64 __##name;

@@ -45,6 +45,13 @@ struct task_struct___tid {
 
 struct task_struct *scx_bpf_tid_to_task___native(u64 tid) __ksym __weak;
 
+/* Once more, for those who come with a vmlinux.h. */
+struct task_struct *bpf_task_acquire(struct task_struct *p) __ksym;
+void bpf_task_release(struct task_struct *p) __ksym;
+void bpf_preempt_disable(void) __ksym;
+void bpf_preempt_enable(void) __ksym;
+#define SCX_TID_ENOMEM 12
+
 /* The table. It holds a reference to each of its tasks (on its rcu_users). */
 struct scx_tid_entry {
 	u64 tid;
@@ -184,7 +191,7 @@ static __always_inline s32 scx_tid_init_task(struct task_struct *p)
 		return 0;
 	id = bpf_task_storage_get(&scx_tid_ids, p, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!id)
-		return -ENOMEM;
+		return -SCX_TID_ENOMEM;
 	if (!id->tid)
 		id->tid = scx_tid_alloc();
 	/*

@@ -11,11 +11,11 @@
  * - an option is a `const volatile` of its name. One that is an enum takes `NAME=VALUE` as its
  *   enumerator NAME_VALUE; a bool is on or off.
  * - `__SCX_*` in .rodata: see SCX_ENUMS in scx.bpf.h.
- * - the flags of qmap_ops: __SCX_OPS_ENQ_EXITING with exiting=on, __SCX_OPS_TID_TO_TASK with
- *   key=tid.
- * - scx_tid_last_switch need not be loaded where __SCX_OPS_TID_TO_TASK is not 0; elsewhere it is
- *   attached before qmap_ops.
- * After: the counters are the u64 globals below; `uei` is in scx_exit.bpf.h.
+ * - the flags of qmap_ops: SCX_OPS_ENQ_EXITING with exiting=on; SCX_OPS_TID_TO_TASK with key=tid,
+ *   if the kernel has it.
+ * - scx_tid_last_switch is not loaded if the kernel has that flag; otherwise it is attached before
+ *   qmap_ops.
+ * After: the counters are the u64 globals in .bss; `uei` is in scx_exit.bpf.h.
  */
 #define SCX_TID_COUNTERS
 
@@ -521,7 +521,9 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init)
 		scx_bpf_error("%u CPUs, and room for %d", nr_cpus, MAX_CPUS);
 		return -EINVAL;
 	}
-	slab.ctxs = bpf_arena_alloc_pages(&arena, NULL, pages, -1, 0);
+	/* It stays when the scheduler is detached, and is there when it is attached again. */
+	if (!slab.ctxs)
+		slab.ctxs = bpf_arena_alloc_pages(&arena, NULL, pages, -1, 0);
 	if (!slab.ctxs) {
 		scx_bpf_error("no memory for %u task contexts", max_tasks);
 		return -ENOMEM;
