@@ -68,7 +68,7 @@ fn keyed_by_tid_it_runs_clean() {
 }
 
 #[test]
-fn exits_by_pid_are_lost_and_by_tid_are_not() {
+fn dying_tasks_are_not_lost() {
     let run = "run qmap --workload exit-storm --on vm:7.2 --duration 30s";
     let (status, clean) = report(run);
     assert_eq!((status, &clean["tasks"]["lost"]), (0, &0.into()), "{clean:#}");
