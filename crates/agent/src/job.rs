@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use scxlab_protocol::{Job, Record, Task};
 
 use crate::report::Report;
-use crate::{kernel, run};
+use crate::{claims, kernel, run};
 
 /// Does the job in `file`. The last record is [`Record::Done`], whatever happened.
 pub fn run(file: &Path, report: &Report) {
@@ -28,6 +28,6 @@ fn perform(job: &Job, report: &Report) -> Result<()> {
     match &job.task {
         Task::Probe => Ok(()),
         Task::Run(task) => run::run(job, task, report),
-        Task::Claims { .. } => anyhow::bail!("this agent does not check claims"),
+        Task::Claims { objects, only } => claims::check(job, objects, only, report),
     }
 }

@@ -4,25 +4,20 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use scxlab_engine::Program;
-use scxlab_protocol::{Exit, Job, Record, Run, TidCounts, WorkloadSource};
+use scxlab_protocol::{Job, Record, Run, TidCounts, WorkloadSource};
 use scxlab_workload::Workload;
 
+use crate::attached::{Attached, LOOK, ready, stay_on_the_cpu};
 use crate::leak::Baseline;
-use crate::object::{Loaded, Opened, Refusal};
+use crate::object::{Opened, Refusal};
 use crate::play::{Options, Player};
 use crate::report::Report;
-use crate::{dump, exit, kernel};
-
-/// How often to look how the scheduler does.
-const LOOK: Duration = Duration::from_millis(20);
+use crate::{dump, kernel};
 
 /// How often to say what time it is.
 const PROGRESS: Duration = Duration::from_secs(1);
-
-/// How long the kernel may take to attach or detach a scheduler.
-const CHANGE: Duration = Duration::from_secs(30);
 
 /// Does it. What the kernel refuses is reported, and is no error here.
 ///
@@ -40,50 +35,37 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     let native = opened.has_portable_tid().then(|| opened.kernel_has_tids());
     let flags = opened.set_flags(run.flags.as_deref())?;
     let timeout_ns = opened.timeout_ns()?;
-    let mut loaded = match opened.load()? {
-        Ok(loaded) => loaded,
-        Err(refusal) => return refused(&refusal, report),
-    };
     report.doing("attaching the scheduler");
-    let seq = kernel::enable_seq();
-    let links = match loaded.attach() {
-        Ok(links) => links,
+    let attached = match Attached::new(opened)? {
+        Ok(attached) => attached,
         Err(refusal) => return refused(&refusal, report),
     };
-    let start = Instant::now();
-    let at = |start: Instant| start.elapsed().as_nanos() as u64;
-    wait_for(|| {
-        loaded.number("uei.kind").is_some_and(|kind| kind != 0) || kernel::state() == "enabled"
-    })
-    .context("the scheduler does not become enabled")?;
-    let name = kernel::root();
-    report.say(&Record::Attached { name: name.clone(), flags, native_tid: native });
+    let name = attached.name().to_owned();
+    report.say(&Record::Attached { name, flags, native_tid: native });
 
     let mut player = Player::start(&program, job.seed, &Options::default())?;
     let mut said = Instant::now();
     let end = Duration::from_nanos(run.duration_ns);
-    while kernel::state() == "enabled" && start.elapsed() < end {
+    while attached.is_up() && attached.elapsed() < end {
         if said.elapsed() >= PROGRESS {
-            report.say(&Record::Progress { at_ns: at(start) });
+            report.say(&Record::Progress { at_ns: attached.elapsed().as_nanos() as u64 });
             said = Instant::now();
         }
-        thread::sleep(LOOK.min(end.saturating_sub(start.elapsed())));
+        thread::sleep(LOOK.min(end.saturating_sub(attached.elapsed())));
     }
-    let ended = at(start);
-    let dump = if kernel::state() == "enabled" { dump::on_request() } else { None };
+    let ended = attached.elapsed();
+    let dump = if attached.is_up() { dump::on_request() } else { None };
     let events = kernel::events();
-    let mut counters = loaded.counters();
+    let mut counters = attached.loaded.counters();
     let tids = tids(&mut counters);
     let tasks = player.counts();
     ensure!(tasks.forked > 0, "the workload did not start any task");
     let refusals = player.refusals();
     report.doing("detaching the scheduler");
-    drop(links);
-    wait_for(|| kernel::state() == "disabled").context("the scheduler does not go")?;
-    ensure!(kernel::enable_seq() == seq + 1, "another scheduler was attached meanwhile");
+    let detached = attached.detach()?;
     player.stop()?;
     drop(player);
-    let exit = how_it_ended(&loaded, &name, ended)?;
+    let exit = detached.exit(ended)?;
     for refusal in refusals {
         report.say(&Record::Note { text: refusal.to_string() });
     }
@@ -96,7 +78,7 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
         }),
     }
     report.say(&Record::Tids(tids));
-    drop(loaded);
+    drop(detached);
     if let Some(tasks) = baseline.and_then(Baseline::leaked) {
         report.say(&Record::Leaked { tasks });
     }
@@ -108,7 +90,7 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
 }
 
 /// The workload as a program.
-fn program(source: &WorkloadSource, cpus: usize) -> Result<Program> {
+pub(crate) fn program(source: &WorkloadSource, cpus: usize) -> Result<Program> {
     let workload = match source {
         WorkloadSource::Builtin(name) => Workload::builtin(name, cpus)?,
         WorkloadSource::File { name, text } => Workload::parse(name, text)?,
@@ -117,38 +99,9 @@ fn program(source: &WorkloadSource, cpus: usize) -> Result<Program> {
     workload.compile(cpus).with_context(|| format!("workload {name}"))
 }
 
-/// Keeps this process running under a scheduler that runs nobody: in the real-time class, which is
-/// above all others. Those that it starts are in the class that they would be in anyway. Without the
-/// rights it stays where it is.
-fn stay_on_the_cpu() {
-    let param = libc::sched_param { sched_priority: 1 };
-    // SAFETY: it reads `param`, and changes nothing but this process's class.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &param) };
-}
-
-/// Whether a scheduler can be attached now.
-fn ready() -> Result<()> {
-    let state = kernel::state();
-    match state.as_str() {
-        "disabled" => Ok(()),
-        "" => bail!(
-            "this kernel ({}) has no sched_ext: it needs CONFIG_SCHED_CLASS_EXT, which Linux has from \
-             6.12 on",
-            kernel::probe().release
-        ),
-        _ => bail!("the scheduler {} is there already ({state}); detach it first", kernel::root()),
-    }
-}
-
 fn refused(refusal: &Refusal, report: &Report) -> Result<()> {
     report.say(&Record::Refused { what: refusal.what.to_owned(), why: refusal.why.clone() });
     Ok(())
-}
-
-fn how_it_ended(loaded: &Loaded, name: &str, at_ns: u64) -> Result<Exit> {
-    exit::recorded(loaded, at_ns)
-        .or_else(|| exit::logged(&exit::kernel_log(), name, at_ns))
-        .context("the scheduler is gone, and neither it nor the kernel's log says why")
 }
 
 /// What the portable tid has counted, if it is in use. On a kernel with tids of its own it is not,
@@ -167,13 +120,4 @@ fn tids(counters: &mut BTreeMap<String, u64>) -> TidCounts {
         },
         _ => TidCounts::default(),
     }
-}
-
-fn wait_for(mut done: impl FnMut() -> bool) -> Result<()> {
-    let start = Instant::now();
-    while !done() {
-        ensure!(start.elapsed() < CHANGE, "not within {} s", CHANGE.as_secs());
-        thread::sleep(LOOK);
-    }
-    Ok(())
 }

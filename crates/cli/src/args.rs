@@ -198,8 +198,10 @@ impl DemoArgs {
 
 /// `scxlab claims`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example:\n  scxlab claims --json claims.json\n\nExit status: 0 if none \
-                        is broken, 1 otherwise.")]
+#[command(
+    after_help = "Examples:\n  scxlab claims --json claims.json\n  scxlab claims --on vm:7.2\n\n\
+                        Exit status: 0 if none is broken, 1 if one is, 3 if one could not be tried."
+)]
 pub struct ClaimsArgs {
     /// Where to check them
     #[arg(long, value_name = "engine|vm:KERNEL|host", default_value = "engine")]
@@ -210,6 +212,9 @@ pub struct ClaimsArgs {
     /// The source of all chance
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
+    /// What executes a VM's instructions
+    #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
+    pub accel: AccelArg,
 }
 
 /// `scxlab kernels`.

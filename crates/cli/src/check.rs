@@ -1,15 +1,18 @@
 //! `scxlab claims`.
 
-use crate::args::ClaimsArgs;
+use crate::args::{ClaimsArgs, Place};
 use crate::claims::{Outcome, Verdict, check_all};
 use crate::human::{count, wrap};
 use crate::output::{JsonTarget, Terminal};
+use crate::real;
 use crate::status::{Failure, Status};
 
 /// The outcome as JSON.
 #[derive(serde::Serialize)]
 struct ClaimsReport {
     place: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<String>,
     claims: Vec<ClaimPart>,
 }
 
@@ -23,22 +26,43 @@ struct ClaimPart {
 
 /// Checks every claim.
 pub(crate) fn check(args: &ClaimsArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
-    args.on.require_engine()?;
     let json = JsonTarget::open(args.json.as_deref())?;
-    let outcomes = check_all(args.seed);
+    let (place, kernel, outcomes) = match args.on {
+        Place::Engine => ("engine", None, check_all(args.seed)),
+        _ => {
+            let real::Claims { kernel, outcomes } = real::check(args)?;
+            ("vm", Some(kernel), outcomes)
+        }
+    };
     if !json.is_stdout() {
-        let text = text(&outcomes, terminal);
+        let on = match &kernel {
+            Some(kernel) => format!("Linux {kernel} ({place})"),
+            None => "the engine".to_owned(),
+        };
+        let text = text(&outcomes, &on, terminal);
         terminal.print(&text);
     }
-    let broken = outcomes.iter().any(|outcome| outcome.verdict == Verdict::Broken);
+    let status = status(&outcomes);
     let claims = outcomes.into_iter().map(|outcome| ClaimPart {
         claim: outcome.claim,
         title: outcome.title,
         verdict: word(outcome.verdict),
         evidence: outcome.evidence,
     });
-    json.write(&ClaimsReport { place: "engine", claims: claims.collect() }, terminal)?;
-    Ok(if broken { Status::Failed } else { Status::Fine })
+    json.write(&ClaimsReport { place, kernel, claims: claims.collect() }, terminal)?;
+    Ok(status)
+}
+
+/// A report with a claim that was not tried is not green.
+fn status(outcomes: &[Outcome]) -> Status {
+    let any = |verdict| outcomes.iter().any(|outcome| outcome.verdict == verdict);
+    if any(Verdict::Broken) {
+        Status::Failed
+    } else if any(Verdict::NotTried) {
+        Status::Missing
+    } else {
+        Status::Fine
+    }
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -46,16 +70,17 @@ fn word(verdict: Verdict) -> &'static str {
         Verdict::Held => "held",
         Verdict::Broken => "broken",
         Verdict::NotApplicable => "not applicable",
+        Verdict::NotTried => "not tried",
     }
 }
 
-fn text(outcomes: &[Outcome], terminal: &Terminal) -> String {
+fn text(outcomes: &[Outcome], on: &str, terminal: &Terminal) -> String {
     let mut out = String::new();
     for outcome in outcomes {
         let padded = format!("{:<14}", word(outcome.verdict));
         let verdict = match outcome.verdict {
             Verdict::Held => terminal.good(&padded),
-            Verdict::Broken => terminal.bad(&padded),
+            Verdict::Broken | Verdict::NotTried => terminal.bad(&padded),
             Verdict::NotApplicable => padded,
         };
         out.push_str(&format!("{:<4} {verdict}  {}\n", outcome.claim, outcome.title));
@@ -65,12 +90,16 @@ fn text(outcomes: &[Outcome], terminal: &Terminal) -> String {
     }
     let of = |verdict| outcomes.iter().filter(|outcome| outcome.verdict == verdict).count() as u64;
     out.push_str(&format!(
-        "{} on the engine: {} held, {} broken, {} not applicable\n",
+        "{} on {on}: {} held, {} broken, {} not applicable",
         count(outcomes.len() as u64, "claim"),
         of(Verdict::Held),
         of(Verdict::Broken),
         of(Verdict::NotApplicable)
     ));
+    match of(Verdict::NotTried) {
+        0 => out.push('\n'),
+        n => out.push_str(&format!(", {n} not tried\n")),
+    }
     out
 }
 
@@ -91,7 +120,7 @@ mod tests {
             outcome("C2", Verdict::Broken),
             outcome("C3", Verdict::NotApplicable),
         ];
-        let text = text(&all, &Terminal::plain(std::io::sink()));
+        let text = text(&all, "the engine", &Terminal::plain(std::io::sink()));
         assert!(!text.contains("seen for C1"), "{text}");
         assert!(text.contains("C2   broken          it is so\n       seen for C2\n"), "{text}");
         assert!(text.contains("C3   not applicable  it is so\n       seen for C3\n"), "{text}");
@@ -99,5 +128,17 @@ mod tests {
             text.ends_with("3 claims on the engine: 1 held, 1 broken, 1 not applicable\n"),
             "{text}"
         );
+        assert_eq!(status(&all), Status::Failed);
+    }
+
+    #[test]
+    fn what_was_not_tried_is_not_green() {
+        let outcome =
+            |verdict| Outcome { claim: "C1", title: "", verdict, evidence: String::new() };
+        let all = [outcome(Verdict::Held), outcome(Verdict::NotTried)];
+        let text = text(&all, "Linux 7.2 (vm)", &Terminal::plain(std::io::sink()));
+        assert!(text.ends_with("1 held, 0 broken, 0 not applicable, 1 not tried\n"), "{text}");
+        assert_eq!(status(&all), Status::Missing);
+        assert_eq!(status(&all[..1]), Status::Fine);
     }
 }

@@ -160,4 +160,6 @@ pub enum Verdict {
     Broken,
     /// This kernel cannot show it.
     NotApplicable,
+    /// It could not be tried: nothing is known.
+    NotTried,
 }

@@ -2,6 +2,7 @@
 
 pub mod globals;
 mod log;
+mod programs;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,7 +41,7 @@ pub struct Opened {
 pub struct Loaded {
     object: Object,
     types: Types,
-    ops: String,
+    ops: Option<String>,
 }
 
 /// What the kernel or libbpf did not accept, with what it said.
@@ -236,18 +237,19 @@ impl Opened {
         Ok(if ms == 0 { LONGEST_MS } else { u64::from(ms) } * 1_000_000)
     }
 
-    /// Hands it to the kernel, whose verifier looks at every program.
+    /// Hands it to the kernel, whose verifier looks at every program. An object without a scheduler
+    /// has its other programs only.
     ///
     /// # Errors
-    /// The object has no scheduler; or, inside, the kernel refuses it.
-    pub fn load(self) -> Result<Result<Loaded, Refusal>> {
-        let (ops, _) = self.ops()?;
+    /// The kernel refuses it.
+    pub fn load(self) -> Result<Loaded, Refusal> {
+        let ops = self.ops().ok().map(|(ops, _)| ops);
         log::begin();
         let Self { object, types, .. } = self;
-        Ok(match object.load() {
+        match object.load() {
             Ok(object) => Ok(Loaded { object, types, ops }),
             Err(err) => Err(Refusal::new("load", &err)),
-        })
+        }
     }
 }
 
@@ -265,9 +267,9 @@ impl Loaded {
                 links.push(program.attach().map_err(refused)?);
             }
         }
-        let ops = self.ops.as_str();
         for mut map in self.object.maps_mut() {
-            if map.map_type() == MapType::StructOps && map.name() == ops {
+            let is_ops = self.ops.as_deref().is_some_and(|ops| map.name() == ops);
+            if map.map_type() == MapType::StructOps && is_ops {
                 links.push(map.attach_struct_ops().map_err(refused)?);
             }
         }

@@ -24,6 +24,8 @@ pub enum Verdict {
     Broken,
     /// The place cannot show it.
     NotApplicable,
+    /// It could not be tried.
+    NotTried,
 }
 
 /// A claim, checked.
@@ -145,6 +147,11 @@ pub fn check(number: &str, lab: &Lab) -> Option<Outcome> {
 /// The numbers of all claims.
 pub fn numbers() -> impl Iterator<Item = &'static str> {
     CLAIMS.iter().map(|claim| claim.number)
+}
+
+/// What the claim of that number says, in short.
+pub(crate) fn title(number: &str) -> Option<&'static str> {
+    CLAIMS.iter().find(|claim| claim.number == number).map(|claim| claim.title)
 }
 
 fn outcome(claim: &Claim, lab: &Lab) -> Outcome {

@@ -4,7 +4,11 @@
 //! [`Record`](scxlab_protocol::Record)s become the same [`Report`](crate::report::Report) that the
 //! engine gives.
 
+mod claims;
 mod demo;
+mod guest;
+mod host;
+mod interrupt;
 mod objects;
 mod place;
 mod plan;
@@ -19,6 +23,7 @@ use crate::report::Report;
 use crate::session::{Observer, Session};
 use crate::status::{Failure, Status};
 
+pub(crate) use claims::{Claims, check};
 pub use demo::demo;
 pub use plan::RealPlan;
 

@@ -68,7 +68,7 @@ fn refuse(given: bool, option: &str, why: &str) -> Result<(), Failure> {
 /// More CPUs than that a VM is not given.
 const MOST_CPUS: u64 = 64;
 
-fn vm(kernel: &str, args: &MachineArgs) -> Result<Machine, Failure> {
+pub(super) fn vm(kernel: &str, args: &MachineArgs) -> Result<Machine, Failure> {
     let cpus = args.cpus.unwrap_or(CPUS);
     if cpus > MOST_CPUS {
         return Err(Failure::wrong(format_args!("--cpus {cpus}: a VM has at most {MOST_CPUS}")));

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use scxlab_engine::{ExitKind, Nanos};
 use scxlab_protocol::{Counts, Exit, Kernel, Lost, Record, TidCounts};
-use scxlab_vm::{Cargo, Guest, Machine, VmError, find_agent};
+use scxlab_vm::Machine;
 
+use super::guest;
+use super::host::Host;
 use super::place::Where;
 use super::plan::{OBJECT, RealPlan};
 use crate::output::Terminal;
@@ -52,34 +52,47 @@ struct Heard {
 pub(super) fn run(plan: &RealPlan, terminal: &Terminal) -> Result<Outcome, Failure> {
     match &plan.place {
         Where::Vm(machine) => in_a_vm(plan, machine, terminal),
-        Where::Host => Err(Failure::missing("--on host: this scxlab runs in VMs only")),
+        Where::Host => on_the_host(plan, terminal),
     }
 }
 
 fn in_a_vm(plan: &RealPlan, machine: &Machine, terminal: &Terminal) -> Result<Outcome, Failure> {
-    let interrupt = on_interrupt();
-    let cargo = Cargo {
-        agent: find_agent().map_err(vm_failure)?,
-        job: plan.job.clone(),
-        files: vec![(PathBuf::from(OBJECT), plan.object.clone())],
-    };
-    let mut guest = machine.boot(&cargo, &interrupt).map_err(vm_failure)?;
-    for note in guest.notes() {
-        eprintln!("scxlab: {}", note.0);
-    }
+    let files = vec![(PathBuf::from(OBJECT), plan.object.clone())];
+    let mut guest = guest::boot(machine, plan.job.clone(), files)?;
     let kernel = guest.kernel().clone();
-    let heard = listen(&mut guest, plan, terminal)?;
+    listen(kernel, || guest.next().map_err(Failure::missing), plan, terminal)
+}
+
+fn on_the_host(plan: &RealPlan, terminal: &Terminal) -> Result<Outcome, Failure> {
+    let mut host = Host::start(&plan.job)?;
+    let kernel = host.kernel().clone();
+    listen(kernel, || host.next(), plan, terminal)
+}
+
+/// Takes one record after the other, up to the last.
+fn listen(
+    kernel: Kernel,
+    mut next: impl FnMut() -> Result<Option<Record>, Failure>,
+    plan: &RealPlan,
+    terminal: &Terminal,
+) -> Result<Outcome, Failure> {
+    let heard = hear(&kernel, &mut next, plan, terminal)?;
     for note in &heard.notes {
         eprintln!("scxlab: {note}");
     }
     heard.conclude(kernel, plan)
 }
 
-fn listen(guest: &mut Guest, plan: &RealPlan, terminal: &Terminal) -> Result<Heard, Failure> {
+fn hear(
+    kernel: &Kernel,
+    next: &mut dyn FnMut() -> Result<Option<Record>, Failure>,
+    plan: &RealPlan,
+    terminal: &Terminal,
+) -> Result<Heard, Failure> {
     let mut heard = Heard::default();
     let total = Nanos(plan.duration.as_nanos() as u64);
     let mut progress = Progress::new(total, terminal.progress());
-    while let Some(record) = guest.next().map_err(vm_failure)? {
+    while let Some(record) = next()? {
         match record {
             Record::Progress { at_ns } => progress.at(Nanos(at_ns)),
             Record::Attached { flags, .. } => heard.flags = Some(flags),
@@ -92,7 +105,7 @@ fn listen(guest: &mut Guest, plan: &RealPlan, terminal: &Terminal) -> Result<Hea
             Record::Events(events) => heard.events = events,
             Record::Refused { what, why } => {
                 let name = &plan.title;
-                let kernel = &guest.kernel().release;
+                let kernel = &kernel.release;
                 return Err(Failure::failed(format_args!(
                     "{name}: Linux {kernel} refuses to {what} it: {why}"
                 )));
@@ -189,17 +202,4 @@ impl Outcome {
             engine: None,
         }
     }
-}
-
-/// True from when the user, or the system, asks us to stop.
-fn on_interrupt() -> Arc<AtomicBool> {
-    let interrupt = Arc::new(AtomicBool::new(false));
-    let flag = interrupt.clone();
-    // If there is a handler already, the signal ends us, and the guest dies with us.
-    let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
-    interrupt
-}
-
-fn vm_failure(err: VmError) -> Failure {
-    Failure::missing(err)
 }

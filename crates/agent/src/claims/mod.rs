@@ -1,0 +1,119 @@
+//! The tid contract, claim by claim, checked on the kernel that runs.
+//!
+//! As on the engine, each check sets up its own workload and scheduler, watches, and counts what it
+//! saw: a claim is held only if the situation it speaks of came up. The programs that watch are in
+//! `bpf/claims`. A claim is broken by what a check saw, or by a warning in the kernel's log
+//! meanwhile.
+
+mod lab;
+mod log;
+mod watch;
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Error, Result};
+use scxlab_protocol::{Finding, Job, Record, Verdict};
+
+use self::lab::Lab;
+use self::log::Mark;
+use crate::attached;
+use crate::report::Report;
+
+/// Claims that are checked together, in one set-up.
+struct Check {
+    claims: &'static [u8],
+    on: On,
+    check: fn(&Lab<'_>) -> Result<Findings>,
+}
+
+/// What each claim of a check came to. An error that is [`Broken`] breaks it.
+type Findings = Vec<(u8, Result<String>)>;
+
+/// The kernels that can show a claim.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum On {
+    /// All.
+    Any,
+    /// Those with `scx_bpf_tid_to_task()`.
+    Native,
+}
+
+const CHECKS: &[Check] = &[Check { claims: &[1, 2], on: On::Any, check: watch::check }];
+
+/// Checks the claims of those numbers, or all if there are none.
+///
+/// # Errors
+/// None can be checked here.
+pub fn check(job: &Job, objects: &Path, only: &[u8], report: &Report) -> Result<()> {
+    attached::ready()?;
+    attached::stay_on_the_cpu();
+    let lab = Lab::new(job, objects, report);
+    for check in CHECKS {
+        let wanted = |claim: &u8| only.is_empty() || only.contains(claim);
+        let claims: Vec<u8> = check.claims.iter().copied().filter(wanted).collect();
+        if claims.is_empty() {
+            continue;
+        }
+        if check.on == On::Native && !lab.is_native() {
+            let evidence = "this kernel has no scx_bpf_tid_to_task(): Linux has it from 7.2 on";
+            for claim in claims {
+                say(report, claim, Verdict::NotApplicable, evidence.to_owned());
+            }
+            continue;
+        }
+        let names: Vec<_> = claims.iter().map(|claim| format!("C{claim}")).collect();
+        report.doing(format!("checking {}", names.join(", ")));
+        let mark = Mark::now();
+        let found = (check.check)(&lab);
+        let warning = mark.warning();
+        match found {
+            Ok(findings) => {
+                for (claim, result) in findings {
+                    if claims.contains(&claim) {
+                        conclude(report, claim, result, warning.as_deref());
+                    }
+                }
+            }
+            Err(err) => claims
+                .iter()
+                .for_each(|&claim| conclude(report, claim, Err(anyhow::anyhow!("{err:#}")), None)),
+        }
+    }
+    Ok(())
+}
+
+fn conclude(report: &Report, claim: u8, result: Result<String>, warning: Option<&str>) {
+    match (result, warning) {
+        (Ok(_), Some(line)) => {
+            let evidence = format!("meanwhile the kernel's log got: {line}");
+            say(report, claim, Verdict::Broken, evidence);
+        }
+        (Ok(evidence), None) => say(report, claim, Verdict::Held, evidence),
+        (Err(err), _) if err.is::<Broken>() => {
+            say(report, claim, Verdict::Broken, format!("{err:#}"));
+        }
+        (Err(err), _) => say(report, claim, Verdict::NotTried, format!("{err:#}")),
+    }
+}
+
+fn say(report: &Report, claim: u8, verdict: Verdict, evidence: String) {
+    report.say(&Record::Claim(Finding { claim, verdict, evidence }));
+}
+
+/// What was seen that the claim excludes.
+#[derive(Debug)]
+struct Broken(String);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// Breaks the claim unless `fine`.
+fn holds(fine: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
+    if fine { Ok(()) } else { Err(Error::new(Broken(otherwise()))) }
+}

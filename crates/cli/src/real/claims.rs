@@ -1,0 +1,115 @@
+//! `scxlab claims` on a real kernel: the agent checks, and says claim by claim what it found.
+
+use std::path::{Path, PathBuf};
+
+use scxlab_protocol::{Finding, Job, Record, Task, Verdict};
+
+use super::{guest, objects, place};
+use crate::args::{ClaimsArgs, MachineArgs, Place};
+use crate::claims::{self, Outcome};
+use crate::status::Failure;
+
+/// The programs with which the agent checks, as `cargo xtask bpf` names them.
+const OBJECTS: &[&str] = &["watch"];
+
+/// Where the agent finds them in a VM.
+const DIRECTORY: &str = "/claims";
+
+/// The claim about what cannot be provoked on a real kernel: an insert that fails.
+const ENGINE_ONLY: &str = "C13";
+
+/// What the claims came to, on which kernel.
+pub(crate) struct Claims {
+    /// `uname -r`.
+    pub kernel: String,
+    /// Every claim that a kernel can show.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Checks every claim on the kernel that was asked for.
+///
+/// # Errors
+/// Something that this needs is missing.
+pub(crate) fn check(args: &ClaimsArgs) -> Result<Claims, Failure> {
+    let Place::Vm(kernel) = &args.on else {
+        return Err(Failure::missing(
+            "--on host: this scxlab checks claims on the engine and in VMs; leave --on out, or give \
+             --on engine or --on vm:KERNEL",
+        ));
+    };
+    let machine = place::vm(kernel, &MachineArgs { accel: args.accel, ..MachineArgs::default() })?;
+    let file = |name: &&str| {
+        let there = Path::new(DIRECTORY).join(format!("{name}.bpf.o"));
+        Ok((there, objects::builtin(name)?))
+    };
+    let files: Vec<(PathBuf, PathBuf)> =
+        OBJECTS.iter().map(file).collect::<Result<_, Failure>>()?;
+    let task = Task::Claims { objects: PathBuf::from(DIRECTORY), only: Vec::new() };
+    let job = Job { task, seed: args.seed, cpus: machine.cpus };
+    let mut guest = guest::boot(&machine, job, files)?;
+    let kernel = guest.kernel().release.clone();
+    let mut findings = Vec::new();
+    let mut why = "the agent did not report it".to_owned();
+    loop {
+        match guest.next() {
+            Ok(Some(Record::Claim(finding))) => findings.push(finding),
+            Ok(Some(Record::Failed { why: failed })) => why = failed,
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            // What was found before the guest's end stands.
+            Err(err) if !findings.is_empty() => {
+                why = err.to_string();
+                break;
+            }
+            Err(err) => return Err(Failure::missing(err)),
+        }
+    }
+    Ok(Claims { kernel, outcomes: outcomes(findings, &why) })
+}
+
+/// Each claim that a kernel can show. Those without a finding were not tried, for the reason `why`.
+fn outcomes(mut findings: Vec<Finding>, why: &str) -> Vec<Outcome> {
+    let outcome = |number: &'static str| {
+        let title = claims::title(number)?;
+        let found = findings.iter().position(|finding| format!("C{}", finding.claim) == number);
+        let (verdict, evidence) = match found {
+            Some(found) => {
+                let finding = findings.swap_remove(found);
+                (finding.verdict, finding.evidence)
+            }
+            None => (Verdict::NotTried, why.to_owned()),
+        };
+        Some(Outcome { claim: number, title, verdict: verdict.into(), evidence })
+    };
+    claims::numbers().filter(|&number| number != ENGINE_ONLY).filter_map(outcome).collect()
+}
+
+impl From<Verdict> for claims::Verdict {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Held => Self::Held,
+            Verdict::Broken => Self::Broken,
+            Verdict::NotApplicable => Self::NotApplicable,
+            Verdict::NotTried => Self::NotTried,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_reported_was_not_tried() {
+        let finding = Finding { claim: 2, verdict: Verdict::Held, evidence: "seen".to_owned() };
+        let outcomes = outcomes(vec![finding], "it hangs");
+        assert_eq!(outcomes.len(), 15);
+        for outcome in outcomes {
+            let expected = match outcome.claim {
+                "C2" => (claims::Verdict::Held, "seen"),
+                _ => (claims::Verdict::NotTried, "it hangs"),
+            };
+            assert_eq!((outcome.verdict, outcome.evidence.as_str()), expected);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! A guest with the agent in it, up and at work.
+
+use std::path::PathBuf;
+
+use scxlab_protocol::Job;
+use scxlab_vm::{Cargo, Guest, Machine, find_agent};
+
+use super::interrupt;
+use crate::status::Failure;
+
+/// Boots the machine with a job, and the files that the job names: where the guest finds each, and
+/// where it is here. Says on standard error what is to be said about the way in which it runs.
+///
+/// # Errors
+/// Something is missing, or the guest does not come up.
+pub(super) fn boot(
+    machine: &Machine,
+    job: Job,
+    files: Vec<(PathBuf, PathBuf)>,
+) -> Result<Guest, Failure> {
+    let interrupt = interrupt::flag();
+    let cargo = Cargo { agent: find_agent().map_err(Failure::missing)?, job, files };
+    let guest = machine.boot(&cargo, &interrupt).map_err(Failure::missing)?;
+    for note in guest.notes() {
+        eprintln!("scxlab: {}", note.0);
+    }
+    Ok(guest)
+}
