@@ -43,7 +43,7 @@ void bpf_rcu_read_unlock(void) __ksym;
 bool watching;
 
 /* Situations. */
-u64 forks, pids_reused;
+u64 forks, pids_reused, pinned_forks;
 u64 leader_execs, nonleader_execs, deaths;
 u64 callbacks, inits, burnt, idle_switches;
 u64 exiting, released_by_exit, released_by_wait, released_by_exec, callbacks_after_release;
@@ -174,8 +174,10 @@ int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child)
 		bpf_map_delete_elem(&lives, &address);
 		COUNT(unsure);
 	}
-	if (comm[0] == 'p' && comm[1] == 'i' && comm[2] == 'n' && comm[3] == 'n')
+	if (comm[0] == 'p' && comm[1] == 'i' && comm[2] == 'n' && comm[3] == 'n') {
+		COUNT(pinned_forks);
 		bpf_map_update_elem(&pinned, &tid, &cpu, BPF_ANY);
+	}
 	return 0;
 }
 
@@ -545,6 +547,14 @@ void BPF_STRUCT_OPS(watch_exit_task, struct task_struct *p, struct scx_exit_task
 	scx_tid_exit_task(p);
 }
 
+/* For C14: whether attaching is to fail, after all that comes before the tasks' part of it. */
+const volatile bool fail_init;
+
+s32 BPF_STRUCT_OPS_SLEEPABLE(watch_init)
+{
+	return fail_init ? -ENOMEM : 0;
+}
+
 void BPF_STRUCT_OPS(watch_exit, struct scx_exit_info *ei)
 {
 	uei_record(ei);
@@ -558,6 +568,7 @@ struct sched_ext_ops watch_ops = {
 	.stopping = (void *)watch_stopping,
 	.init_task = (void *)watch_init_task,
 	.exit_task = (void *)watch_exit_task,
+	.init = (void *)watch_init,
 	.exit = (void *)watch_exit,
 	.timeout_ms = 20000,
 	.name = "watch",

@@ -47,7 +47,16 @@ pub fn enable_seq() -> u64 {
 
 /// The root scheduler's event counters; none on kernels that have no such file.
 pub fn events() -> BTreeMap<String, u64> {
-    let text = read(&format!("{SYSFS}/root/events"));
+    counters("root")
+}
+
+/// Those of the scheduler of a cgroup below the root's.
+pub fn sub_events(cgroup: u64) -> BTreeMap<String, u64> {
+    counters(&format!("root/sub/sub-{cgroup}"))
+}
+
+fn counters(scheduler: &str) -> BTreeMap<String, u64> {
+    let text = read(&format!("{SYSFS}/{scheduler}/events"));
     let counter = |line: &str| {
         let (name, count) = line.split_once(' ')?;
         Some((name.to_owned(), count.trim().parse().ok()?))

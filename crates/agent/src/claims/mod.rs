@@ -5,8 +5,12 @@
 //! `bpf/claims`. A claim is broken by what a check saw, or by a warning in the kernel's log
 //! meanwhile.
 
+mod chunks;
+mod hold;
 mod lab;
 mod log;
+mod programs;
+mod subs;
 mod watch;
 
 use std::fmt;
@@ -15,6 +19,7 @@ use std::path::Path;
 use anyhow::{Error, Result};
 use scxlab_protocol::{Finding, Job, Record, Verdict};
 
+use self::On::{Any, Native};
 use self::lab::Lab;
 use self::log::Mark;
 use crate::attached;
@@ -22,8 +27,7 @@ use crate::report::Report;
 
 /// Claims that are checked together, in one set-up.
 struct Check {
-    claims: &'static [u8],
-    on: On,
+    claims: &'static [(u8, On)],
     check: fn(&Lab<'_>) -> Result<Findings>,
 }
 
@@ -39,7 +43,17 @@ enum On {
     Native,
 }
 
-const CHECKS: &[Check] = &[Check { claims: &[1, 2], on: On::Any, check: watch::check }];
+const CHECKS: &[Check] = &[
+    Check {
+        claims: &[(1, Any), (2, Any), (3, Any), (4, Any), (5, Any), (6, Native), (11, Any)],
+        check: watch::check,
+    },
+    Check { claims: &[(7, Native)], check: programs::c7 },
+    Check { claims: &[(8, Native)], check: subs::c8 },
+    Check { claims: &[(9, Native)], check: subs::c9 },
+    Check { claims: &[(10, Native)], check: subs::c10 },
+    Check { claims: &[(12, Native)], check: programs::c12 },
+];
 
 /// Checks the claims of those numbers, or all if there are none.
 ///
@@ -50,16 +64,16 @@ pub fn check(job: &Job, objects: &Path, only: &[u8], report: &Report) -> Result<
     attached::stay_on_the_cpu();
     let lab = Lab::new(job, objects, report);
     for check in CHECKS {
-        let wanted = |claim: &u8| only.is_empty() || only.contains(claim);
-        let claims: Vec<u8> = check.claims.iter().copied().filter(wanted).collect();
-        if claims.is_empty() {
-            continue;
-        }
-        if check.on == On::Native && !lab.is_native() {
+        let wanted = |(claim, _): &(u8, On)| only.is_empty() || only.contains(claim);
+        let wanted = check.claims.iter().copied().filter(wanted);
+        let shown = |(_, on): &(u8, On)| *on == Any || lab.is_native();
+        let (claims, others): (Vec<_>, Vec<_>) = wanted.partition(shown);
+        for (claim, _) in others {
             let evidence = "this kernel has no scx_bpf_tid_to_task(): Linux has it from 7.2 on";
-            for claim in claims {
-                say(report, claim, Verdict::NotApplicable, evidence.to_owned());
-            }
+            say(report, claim, Verdict::NotApplicable, evidence.to_owned());
+        }
+        let claims: Vec<u8> = claims.into_iter().map(|(claim, _)| claim).collect();
+        if claims.is_empty() {
             continue;
         }
         let names: Vec<_> = claims.iter().map(|claim| format!("C{claim}")).collect();

@@ -188,6 +188,23 @@ impl Opened {
         Ok(all.into_iter().filter(|(_, bit)| set & bit != 0).map(|(name, _)| name).collect())
     }
 
+    /// Sets a number among the operations: `ops.sub_cgroup_id`, say.
+    ///
+    /// # Errors
+    /// The object has no scheduler's operations, or more than one, or they have no such number.
+    pub fn set_operation(&mut self, member: &str, number: u64) -> Result<()> {
+        let (ops, place) = self.ops()?;
+        let member = globals::member(&self.types, &place, member)?;
+        let from = member.offset - place.offset;
+        let mut maps = self.object.maps_mut();
+        let mut map =
+            maps.find(|map| map.name() == ops.as_str()).context("there are no operations")?;
+        let value = map.initial_value_mut().context("the operations have no values")?;
+        let bytes = value.get_mut(from..from + member.size).context("the operations are short")?;
+        bytes.copy_from_slice(&number.to_le_bytes()[..member.size.min(8)]);
+        Ok(())
+    }
+
     /// The one variable that is a scheduler's operations.
     fn ops(&self) -> Result<(String, Place)> {
         let mut found: Vec<(String, Place)> = Vec::new();

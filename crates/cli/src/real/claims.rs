@@ -10,7 +10,7 @@ use crate::claims::{self, Outcome};
 use crate::status::Failure;
 
 /// The programs with which the agent checks, as `cargo xtask bpf` names them.
-const OBJECTS: &[&str] = &["watch"];
+const OBJECTS: &[&str] = &["watch", "lookup", "tree", "qmap"];
 
 /// Where the agent finds them in a VM.
 const DIRECTORY: &str = "/claims";
