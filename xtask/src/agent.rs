@@ -16,6 +16,9 @@ pub fn build(root: &Path) -> Result<()> {
         .args(["rustc", "--release", "--package", "scxlab-agent", "--bin", "scxlab-agent"])
         .args(["--features", "static", "--target-dir", TARGET])
         .args(["--", "-C", "target-feature=+crt-static"])
+        // Tasks of a workload exec it many times a second: without relocations that is three times
+        // as fast in a VM without KVM.
+        .args(["-C", "relocation-model=static"])
         // libbpf-sys looks for the C libraries' archives only where it is told to.
         .env("LIBBPF_SYS_LIBRARY_PATH", library_dir("libelf.a")?)
         .current_dir(root)

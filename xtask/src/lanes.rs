@@ -1,6 +1,6 @@
 //! The lanes, in the order in which they run. To add one, add it here.
 
-use crate::needs::{C_LINKER, CLIPPY, Need, RUSTFMT};
+use crate::needs::{APT, C_LINKER, CLIPPY, LIBELF, Need, QEMU, RUSTFMT, ZLIB};
 
 /// One thing that passes, fails or is skipped.
 pub struct Lane {
@@ -30,6 +30,8 @@ pub enum What {
     Cargo { args: &'static [&'static str], env: &'static [(&'static str, &'static str)] },
     /// See [`crate::hygiene`].
     Hygiene,
+    /// See [`crate::kernels::test`].
+    Kernels,
 }
 
 pub const LANES: &[Lane] = &[
@@ -45,7 +47,16 @@ pub const LANES: &[Lane] = &[
         when: When::Both,
         needs: &[CLIPPY, C_LINKER],
         what: What::Cargo {
-            args: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
+            args: &[
+                "clippy",
+                "--workspace",
+                "--exclude",
+                "scxlab-agent",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ],
             env: &[],
         },
     },
@@ -53,14 +64,40 @@ pub const LANES: &[Lane] = &[
         name: "unit",
         when: When::Check,
         needs: &[C_LINKER],
-        what: What::Cargo { args: &["test", "--workspace", "--lib", "--bins"], env: &[] },
+        what: What::Cargo {
+            args: &["test", "--workspace", "--exclude", "scxlab-agent", "--lib", "--bins"],
+            env: &[],
+        },
     },
     // Unit, integration and doc tests, with overflow checks and debug assertions.
     Lane {
         name: "test",
         when: When::Test,
         needs: &[C_LINKER],
-        what: What::Cargo { args: &["test", "--workspace"], env: &[] },
+        what: What::Cargo { args: &["test", "--workspace", "--exclude", "scxlab-agent"], env: &[] },
+    },
+    // The agent, which needs C libraries.
+    Lane {
+        name: "agent",
+        when: When::Test,
+        needs: &[C_LINKER, LIBELF, ZLIB],
+        what: What::Cargo { args: &["test", "--package", "scxlab-agent"], env: &[] },
+    },
+    Lane {
+        name: "agent-clippy",
+        when: When::Test,
+        needs: &[CLIPPY, C_LINKER, LIBELF, ZLIB],
+        what: What::Cargo {
+            args: &["clippy", "--package", "scxlab-agent", "--all-targets", "--", "-D", "warnings"],
+            env: &[],
+        },
+    },
+    // Boots kernels of Debian in QEMU, and runs schedulers on them.
+    Lane {
+        name: "kernels",
+        when: When::Test,
+        needs: &[C_LINKER, LIBELF, ZLIB, QEMU, APT],
+        what: What::Kernels,
     },
     // Every interleaving of the id table's operations, and every value that a load may see. Has a
     // target directory of its own: the flag would have all else built again.
@@ -87,7 +124,7 @@ pub const LANES: &[Lane] = &[
         when: When::Test,
         needs: &[C_LINKER],
         what: What::Cargo {
-            args: &["doc", "--workspace", "--no-deps"],
+            args: &["doc", "--workspace", "--exclude", "scxlab-agent", "--no-deps"],
             env: &[("RUSTDOCFLAGS", "-D warnings")],
         },
     },
@@ -97,7 +134,16 @@ pub const LANES: &[Lane] = &[
         when: When::Slow,
         needs: &[C_LINKER],
         what: What::Cargo {
-            args: &["test", "--workspace", "--release", "--tests", "--", "--ignored"],
+            args: &[
+                "test",
+                "--workspace",
+                "--exclude",
+                "scxlab-agent",
+                "--release",
+                "--tests",
+                "--",
+                "--ignored",
+            ],
             env: &[],
         },
     },

@@ -4,6 +4,7 @@
 mod agent;
 mod bpf;
 mod hygiene;
+mod kernels;
 mod lanes;
 mod needs;
 mod run;
@@ -30,6 +31,16 @@ enum Command {
     Check,
     /// Runs everything that this machine can run, and says what was skipped and why
     Test(Options),
+    /// Gets all that `scxlab run --on vm:VERSION` needs: the agent, the compiled schedulers, the
+    /// kernels
+    Kernels {
+        /// Which
+        #[arg(default_value = "7.2")]
+        versions: Vec<String>,
+        /// Install what is missing with apt-get and pip, after naming it
+        #[arg(long)]
+        install: bool,
+    },
     /// Builds the agent, which runs on real kernels, with all its libraries inside
     Agent,
     /// Compiles the schedulers for kernels, to target/bpf
@@ -61,6 +72,9 @@ fn main() -> Result<ExitCode> {
     let (lanes, options) = match Cli::parse().command {
         Command::Check => (lanes_of(&[When::Check, When::Both]), Options::default()),
         Command::Test(options) => (lanes_of(&[When::Both, When::Test, When::Slow]), options),
+        Command::Kernels { versions, install } => {
+            return kernels::setup(root, &versions, install).map(|()| ExitCode::SUCCESS);
+        }
         Command::Agent => return agent::build(root).map(|()| ExitCode::SUCCESS),
         Command::Bpf { install } => return bpf::build(root, install).map(|()| ExitCode::SUCCESS),
     };

@@ -34,6 +34,30 @@ pub const CLIPPY: Need = Need {
 pub const C_LINKER: Need =
     Need { name: "a C linker", probe: &["cc", "--version"], source: Source::Apt("gcc") };
 
+/// For the agent, which has libbpf inside.
+pub const LIBELF: Need = Need {
+    name: "libelf's header",
+    probe: &["cc", "-x", "c", "-fsyntax-only", "-include", "libelf.h", "/dev/null"],
+    source: Source::Apt("libelf-dev"),
+};
+
+/// For the agent, which has libbpf inside.
+pub const ZLIB: Need = Need {
+    name: "zlib's header",
+    probe: &["cc", "-x", "c", "-fsyntax-only", "-include", "zlib.h", "/dev/null"],
+    source: Source::Apt("zlib1g-dev"),
+};
+
+/// Where kernels come from. A machine without it is another distribution's.
+pub const APT: Need =
+    Need { name: "apt-get", probe: &["apt-get", "--version"], source: Source::Apt("apt") };
+
+pub const QEMU: Need = Need {
+    name: "QEMU",
+    probe: &["qemu-system-x86_64", "--version"],
+    source: Source::Apt("qemu-system-x86"),
+};
+
 impl Need {
     /// Whether the machine has it.
     pub fn is_met(&self) -> bool {

@@ -36,7 +36,7 @@ fn main() {
             base / rounds
         );
     }
-    let storm = Workload::builtin("nonleader-exec", 2).and_then(|w| Ok(w.compile(2)));
+    let storm = Workload::builtin("nonleader-exec", 2).map(|w| w.compile(2));
     if let Ok(Ok(storm)) = storm {
         let (rounds, execs) = rounds(&storm, 2);
         println!("nonleader-exec for two CPUs        {rounds:8.0} a second, {execs} execs");

@@ -204,14 +204,16 @@ fn a_workload_that_has_ended_can_be_told() {
 
 #[test]
 fn start_times_are_kept() {
-    let mut late = program(vec![stagehand::sleep_ms(2000)], &["early", "late"]);
+    let mut late = program(vec![stagehand::sleep_ms(60_000)], &["early", "late"]);
     late.start.push(late.start[0].clone());
     late.start[1].name = 1;
     late.start[1].at = scxlab_engine::Nanos::from_millis(300);
-    let player = play(&late);
-    until("early", || comms(player.group()) == ["early"]);
-    assert_eq!(player.counts().forked, 1);
-    until("late", || comms(player.group()).len() == 2);
+    let begin = std::time::Instant::now();
+    let mut player = play(&late);
+    until("both", || player.counts().forked == 2);
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    until("both names", || comms(player.group()).len() == 2);
+    assert!(player.is_alive());
 }
 
 fn refusal(program: &Program) -> String {

@@ -159,19 +159,41 @@ impl Default for MachineArgs {
 
 /// `scxlab demo`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example:\n  scxlab demo --seed 7 --cpus 8\n\nExit status: 0 if both \
-                        runs end as they should, 1 if not.")]
+#[command(
+    after_help = "Example:\n  scxlab demo --seed 7 --cpus 8\n  scxlab demo --on vm:7.2\n\nExit status: 0 if both \
+                        runs end as they should, 1 if not."
+)]
 pub struct DemoArgs {
+    /// Where to run
+    #[arg(long, value_name = "engine|vm:KERNEL|host", default_value = "engine")]
+    pub on: Place,
     /// The source of all chance
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
-    /// CPUs: 2 to 1024. On one, qmap dispatches every task directly and loses none
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    /// CPUs: 2 to 1024, in a VM to 64 [default: 4, in a VM 2]. On one, qmap dispatches every task
+    /// directly and loses none
+    #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u64).range(2..=1024))]
-    pub cpus: u64,
-    /// How long each may run, in virtual time; at least 10s
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse_demo)]
-    pub duration: Nanos,
+    pub cpus: Option<u64>,
+    /// How long each may run; at least 10s [default: 60s of virtual time, on a real kernel 30s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_demo)]
+    pub duration: Option<Nanos>,
+    /// What executes a VM's instructions
+    #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
+    pub accel: AccelArg,
+}
+
+impl DemoArgs {
+    /// The CPUs of the engine's machine.
+    pub fn engine_cpus(&self) -> u64 {
+        self.cpus.unwrap_or(4)
+    }
+
+    /// How long each of the two may run.
+    pub fn time(&self) -> Nanos {
+        let seconds = if self.on == Place::Engine { 60 } else { 30 };
+        self.duration.unwrap_or(Nanos::from_secs(seconds))
+    }
 }
 
 /// `scxlab claims`.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use scxlab_engine::{ExitKind, Nanos, Record, What};
 
-use crate::args::{DemoArgs, MachineArgs, Place, RunArgs, Setting};
+use crate::args::{DemoArgs, MachineArgs, RunArgs, Setting};
 use crate::duration::{exact, seconds, short};
 use crate::human::{count, thousands, wrap};
 use crate::output::Terminal;
@@ -15,15 +15,20 @@ use crate::report::Report;
 use crate::session::{Observer, Outcome, Session};
 use crate::status::{Failure, Status};
 
-const WORKLOAD: &str = "nonleader-exec";
+pub(crate) const WORKLOAD: &str = "nonleader-exec";
+
+/// What the two are about.
+pub(crate) const PREMISE: &str = "qmap keeps its tasks in FIFOs in an arena, which cannot hold task pointers. When a task's turn \
+     comes, ops.dispatch has to find it again: by the pid that ops.init_task saw, or by \
+     p->scx.tid, which stays the task's from fork to its last switch.";
 
 /// `SCX_EXIT_ERROR_STALL`.
-const STALL: u32 = ExitKind::ErrorStall as u32;
+pub(crate) const STALL: u32 = ExitKind::ErrorStall as u32;
 
 /// `SCX_EXIT_UNREG`.
-const UNREG: u32 = ExitKind::Unreg as u32;
+pub(crate) const UNREG: u32 = ExitKind::Unreg as u32;
 
-const UNEXPECTED: &str = "Not as it should be";
+pub(crate) const UNEXPECTED: &str = "Not as it should be";
 
 /// One of the two runs.
 struct Run {
@@ -59,26 +64,26 @@ fn one(args: &DemoArgs, key: &str, progress: bool) -> Result<Run, Failure> {
     // Records cost time, and only this one loses tasks.
     plan.config.trace = key == "pid";
     let mut watcher =
-        Watcher { progress: Progress::new(args.duration, progress), missed: BTreeMap::new() };
+        Watcher { progress: Progress::new(args.time(), progress), missed: BTreeMap::new() };
     let outcome = Session::new(&plan)?.run(&mut watcher)?;
     let report = Report::new(&plan, &outcome);
     Ok(Run { plan, outcome, report, missed: watcher.missed })
 }
 
 /// The run as `scxlab run` would be asked for it.
-fn run_args(args: &DemoArgs, key: &str) -> RunArgs {
+pub(crate) fn run_args(args: &DemoArgs, key: &str) -> RunArgs {
     let set = |key: &str, value: &str| Setting { key: key.to_owned(), value: value.to_owned() };
     RunArgs {
         scheduler: "qmap".to_owned(),
         workload: WORKLOAD.to_owned(),
-        on: Place::Engine,
-        duration: Some(args.duration),
+        on: args.on.clone(),
+        duration: Some(args.time()),
         seed: args.seed,
         set: vec![set("key", key), set("exiting", "on")],
         json: None,
         trace: None,
         dump: false,
-        machine: MachineArgs { cpus: Some(args.cpus), ..MachineArgs::default() },
+        machine: MachineArgs { cpus: args.cpus, accel: args.accel, ..MachineArgs::default() },
     }
 }
 
@@ -137,22 +142,16 @@ fn unexpected(pid: &Run, tid: &Run) -> Vec<String> {
 
 fn story(args: &DemoArgs, pid: &Run, tid: &Run, wrong: &[String], terminal: &Terminal) -> String {
     let width = terminal.width();
-    let mut out = wrap(
-        "qmap keeps its tasks in FIFOs in an arena, which cannot hold task pointers. When a \
-         task's turn comes, ops.dispatch has to find it again: by the pid that ops.init_task \
-         saw, or by p->scx.tid, which stays the task's from fork to its last switch.",
-        "",
-        width,
-    );
+    let mut out = wrap(PREMISE, "", width);
     let machine = format!(
         "Both run {WORKLOAD} (processes whose children exec from a thread that is not the \
          leader) on {} for up to {}, seed {}, with SCX_OPS_ENQ_EXITING.",
-        count(args.cpus, "CPU"),
-        short(args.duration),
+        count(args.engine_cpus(), "CPU"),
+        short(args.time()),
         args.seed
     );
     let _ = write!(out, "\n{}\n", wrap(&machine, "", width));
-    out.push_str(&table(pid, tid, terminal));
+    out.push_str(&table(&pid.report, &tid.report, terminal));
     if let Some(first) = pid.outcome.lost.first() {
         let head = format!(
             "Keyed by pid, the first task lost: {}, tid {}, pid {}",
@@ -182,22 +181,23 @@ fn story(args: &DemoArgs, pid: &Run, tid: &Run, wrong: &[String], terminal: &Ter
 
 fn trace_command(args: &DemoArgs) -> String {
     let mut command = format!("scxlab run qmap --set key=pid --workload {WORKLOAD}");
-    if args.cpus != 4 {
-        let _ = write!(command, " --cpus {}", args.cpus);
+    if args.engine_cpus() != 4 {
+        let _ = write!(command, " --cpus {}", args.engine_cpus());
     }
     if args.seed != 1 {
         let _ = write!(command, " --seed {}", args.seed);
     }
-    if args.duration != Nanos::from_secs(10) {
-        let _ = write!(command, " --duration {}", exact(args.duration));
+    if args.time() != Nanos::from_secs(10) {
+        let _ = write!(command, " --duration {}", exact(args.time()));
     }
     command.push_str(" --trace stall.json");
     command
 }
 
-fn table(pid: &Run, tid: &Run, terminal: &Terminal) -> String {
+/// The two runs side by side.
+pub(crate) fn table(pid: &Report, tid: &Report, terminal: &Terminal) -> String {
     const COLUMN: usize = 22;
-    let cells = |of: fn(&Report) -> String| [of(&pid.report), of(&tid.report)];
+    let cells = |of: fn(&Report) -> String| [of(pid), of(tid)];
     let failed = |report: &Report| thousands(report.counter("lookups_failed").unwrap_or_default());
     let rows = [
         ("", ["keyed by pid".to_owned(), "keyed by tid".to_owned()]),
@@ -206,7 +206,7 @@ fn table(pid: &Run, tid: &Run, terminal: &Terminal) -> String {
         ("ejected at", cells(ejected_at)),
         ("non-leader execs", cells(|report| thousands(report.tasks.nonleader_execs))),
         ("tasks lost", cells(|report| thousands(report.tasks.lost))),
-        ("failed lookups", [failed(&pid.report), failed(&tid.report)]),
+        ("failed lookups", [failed(pid), failed(tid)]),
     ];
     let mut out = String::new();
     for (title, cells) in rows {
@@ -237,17 +237,26 @@ fn ejected_at(report: &Report) -> String {
     if report.ejected() {
         seconds(report.ended_at())
     } else {
-        format!("not in {}", short(report.ended_at()))
+        let ran = report.ended_at();
+        let ran = if report.kernel.is_some() { seconds(ran) } else { short(ran) };
+        format!("not in {ran}")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::{AccelArg, Place};
 
     #[test]
     fn the_command_is_the_run() {
-        let args = DemoArgs { seed: 7, cpus: 8, duration: Nanos::from_secs(10) };
+        let args = DemoArgs {
+            on: Place::Engine,
+            seed: 7,
+            cpus: Some(8),
+            duration: Some(Nanos::from_secs(10)),
+            accel: AccelArg::Auto,
+        };
         assert_eq!(
             trace_command(&args),
             "scxlab run qmap --set key=pid --workload nonleader-exec --cpus 8 --seed 7 --trace \

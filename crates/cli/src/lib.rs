@@ -40,6 +40,7 @@ pub fn execute(cli: &Cli, terminal: &mut Terminal) -> Result<Status, Failure> {
     match &cli.command {
         Command::Run(args) if args.on != args::Place::Engine => real::run(args, terminal),
         Command::Run(args) => run::run(args, terminal),
+        Command::Demo(args) if args.on != args::Place::Engine => real::demo(args, terminal),
         Command::Demo(args) => demo::demo(args, terminal),
         Command::Claims(args) => check::check(args, terminal),
         Command::Kernels(args) => kernels::kernels(args, terminal),

@@ -291,7 +291,7 @@ fn a_package_with_a_bad_image_is_found_before_boot() {
     for (image, part) in [
         (&sound[..sound.len() / 2], "its image is truncated"),
         (b"", "its image is empty"),
-        (&synthetic::kernel(RELEASE, &[]), "without sched_ext"),
+        (&synthetic::kernel(RELEASE, &[]), "without sched_ext, and was not kept"),
         (&synthetic::kernel("99.1.3", NATIVE), "its image is that of 99.1.3"),
     ] {
         let machine = Machine::new();

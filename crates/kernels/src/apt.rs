@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::cache;
 use crate::child::{self, Output};
 use crate::error::KernelError;
 use crate::progress::{Progress, Step};
@@ -17,6 +18,8 @@ use crate::spec::Release;
 const SUITES: &[&str] = &["sid", "trixie-backports"];
 /// Names that a machine's sources may have for a suite of Debian instead of its code name.
 const ALIASES: &[&str] = &["stable", "testing", "unstable", "sid"];
+/// With less room than this, a failure is for want of it.
+const LITTLE: u64 = 16 << 20;
 /// Where Debian installs the keys that sign its archive.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// What of the machine's apt configuration says how to reach the mirror.
@@ -123,7 +126,7 @@ impl Apt {
     /// up: a mirror may lack a suite.
     pub fn update(&self, progress: &mut dyn Progress) -> Result<Output, KernelError> {
         let output = child::run(self.command("apt-get").arg("update"), &Step::Lists, progress)?;
-        if output.no_space() {
+        if full(&output, &self.directory) {
             let path = self.directory.clone();
             return Err(KernelError::NoSpace { what: "the package lists", path });
         }
@@ -148,11 +151,16 @@ impl Apt {
         command.args(["download", &package.name]).current_dir(into);
         let step = Step::Download { package: package.name.clone() };
         let output = child::run(&mut command, &step, progress)?;
-        if output.no_space() {
+        if full(&output, into) {
             return Err(KernelError::NoSpace { what: "the package", path: into.to_owned() });
         }
         require(output, &step.to_string()).map(drop)
     }
+}
+
+/// Whether a command failed for want of room in `directory`. apt does not always say so.
+fn full(output: &Output, directory: &Path) -> bool {
+    !output.success && (output.no_space() || !cache::has_room(directory, LITTLE))
 }
 
 /// Runs a command that has no progress of its own and must go well.

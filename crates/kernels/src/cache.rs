@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -198,6 +199,11 @@ impl Work<'_> {
         &self.directory
     }
 
+    /// Whether there are `bytes` of room on the disk; also if that cannot be told.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        has_room(&self.directory, bytes)
+    }
+
     /// Puts an image in place, all of it or nothing, and instead of one of the same release.
     pub(crate) fn put(&self, bytes: &[u8], found: &Image) -> Result<Kernel, KernelError> {
         let staged = self.directory.join("staged");
@@ -238,6 +244,12 @@ impl Drop for Work<'_> {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// Whether the disk of `directory` has room for `bytes`; also if that cannot be told.
+pub(crate) fn has_room(directory: &Path, bytes: u64) -> bool {
+    let Ok(disk) = statvfs(directory) else { return true };
+    disk.blocks_available().saturating_mul(disk.fragment_size()) >= bytes
 }
 
 /// Writes all of `bytes`, and sees them to the disk.

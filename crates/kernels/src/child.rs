@@ -4,13 +4,16 @@ use std::io::{self, BufRead as _, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::KernelError;
 use crate::progress::{Progress, Step};
 
 /// How often to ask whether to give up.
 const BEAT: Duration = Duration::from_millis(100);
+/// How long a program may get no further. apt gives up on a silent mirror by itself, and sooner;
+/// but where the disk is full it may wait for itself for ever.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a program left.
 #[derive(Debug, Default)]
@@ -32,7 +35,7 @@ impl Output {
             .filter_map(|line| {
                 line.strip_prefix("E: ").or_else(|| line.strip_prefix("dpkg-deb: error: "))
             })
-            .map(str::trim)
+            .map(|line| line.trim().trim_end_matches('.'))
             .collect();
         match (marked.is_empty(), self.errors.last()) {
             (false, _) => marked.join("; "),
@@ -56,6 +59,15 @@ enum Line {
 
 /// Runs `command` to its end, as a part of `step`.
 pub(crate) fn run(
+    command: &mut Command,
+    step: &Step,
+    progress: &mut dyn Progress,
+) -> Result<Output, KernelError> {
+    run_with(PATIENCE, command, step, progress)
+}
+
+fn run_with(
+    patience: Duration,
     command: &mut Command,
     step: &Step,
     progress: &mut dyn Progress,
@@ -87,7 +99,9 @@ pub(crate) fn run(
 
     let mut output = Output::default();
     let mut percent = None;
+    let mut moved = Instant::now();
     loop {
+        let before = (percent, output.lines.len(), output.errors.len());
         match lines.recv_timeout(BEAT) {
             Ok(Line::Out(line)) => match downloaded(&line) {
                 Some(now) => percent = Some(now),
@@ -96,6 +110,16 @@ pub(crate) fn run(
             Ok(Line::Error(line)) => output.errors.push(line),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
+        }
+        // apt repeats where it is all the time: only what is new counts.
+        if before != (percent, output.lines.len(), output.errors.len()) {
+            moved = Instant::now();
+        } else if moved.elapsed() > patience {
+            let _ = child.kill();
+            let _ = child.wait();
+            let seconds = patience.as_secs();
+            output.errors.push(format!("E: {program} got no further for {seconds} seconds"));
+            return Ok(output);
         }
         progress.at(step, percent);
         if progress.interrupted() {
@@ -189,6 +213,17 @@ mod tests {
         let mut watch = Watch { give_up: true, ..Watch::default() };
         assert!(matches!(sh("exec sleep 60", &mut watch), Err(KernelError::Interrupted)));
         assert!(started.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_program_that_gets_no_further_is_ended() {
+        let script = "while echo dlstatus:1:5.0:x; do sleep 0.01; done";
+        let mut command = Command::new("/bin/sh");
+        let patience = Duration::from_millis(300);
+        let output = run_with(patience, command.args(["-c", script]), &Step::Lists, &mut Quiet)
+            .expect("runs");
+        assert!(!output.success);
+        assert!(output.complaint().contains("got no further"), "{}", output.complaint());
     }
 
     #[test]

@@ -157,7 +157,7 @@ pub enum KernelError {
         /// What the tool said.
         complaint: String,
     },
-    /// What was fetched is no kernel with sched_ext.
+    /// What was fetched is no whole kernel.
     #[error(
         "package {package}: {reason}; nothing was kept, so run the same command again, or fetch another version"
     )]
@@ -166,6 +166,15 @@ pub enum KernelError {
         package: String,
         /// What is wrong.
         reason: String,
+    },
+    /// What was fetched is a kernel without sched_ext.
+    #[error(
+        "package {package}: its kernel is built without sched_ext, and was not kept; fetch a newer \
+         one, as with `scxlab kernels fetch 7.2`"
+    )]
+    PackageWithoutSchedExt {
+        /// The package.
+        package: String,
     },
     /// The user ended it.
     #[error("interrupted; nothing was kept, so run the same command again to fetch the kernel")]
@@ -192,6 +201,7 @@ impl KernelError {
             | Self::NotOffered { .. }
             | Self::FetchFailed { .. }
             | Self::BrokenPackage { .. }
+            | Self::PackageWithoutSchedExt { .. }
             | Self::Interrupted => Blame::Missing,
         }
     }

@@ -13,6 +13,10 @@ use crate::image;
 use crate::progress::{Progress, Step};
 use crate::spec::Version;
 
+/// What a fetch may need on the way: the lists, the package, and what is unpacked of it. Asked for
+/// first, because apt is slow to notice that it has no room.
+const ROOM: u64 = 200_000_000;
+
 /// The newest kernel of `version`. What is needed on the way goes when it is done, however it ends.
 pub(crate) fn fetch(
     version: &Version,
@@ -20,6 +24,9 @@ pub(crate) fn fetch(
     progress: &mut dyn Progress,
 ) -> Result<Kernel, KernelError> {
     let work = cache.begin()?;
+    if !work.has_room(ROOM) {
+        return Err(KernelError::NoSpace { what: "a kernel", path: cache.root().to_owned() });
+    }
     let apt = Apt::prepare(cache.root().join("apt"), progress)?;
     let updated = apt.update(progress)?;
     let packages = apt.packages(progress)?;
@@ -62,7 +69,7 @@ fn get(
         return Err(broken(&format!("its image is that of {}", found.release)));
     }
     if !found.features.sched_ext {
-        return Err(broken(&"its kernel is built without sched_ext"));
+        return Err(KernelError::PackageWithoutSchedExt { package: package.name.clone() });
     }
     if progress.interrupted() {
         return Err(KernelError::Interrupted);

@@ -41,6 +41,9 @@ pub fn unpack(payload: &[u8]) -> Result<Vec<u8>, PayloadError> {
 }
 
 fn unpack_up_to(payload: &[u8], limit: u64) -> Result<Vec<u8>, PayloadError> {
+    if let Some(format) = unsupported(payload) {
+        return Err(PayloadError::Unsupported(format));
+    }
     // The kernel's build appends the size; gzip ends with it by itself.
     let Some((packed, size)) = payload.split_last_chunk() else {
         return Err(damaged("kernel", "it is too short"));
@@ -59,9 +62,6 @@ fn unpack_up_to(payload: &[u8], limit: u64) -> Result<Vec<u8>, PayloadError> {
             ("LZ4", lz4(&blocks[..blocks.len().saturating_sub(4)], limit))
         }
         [0x7f, b'E', b'L', b'F', ..] => ("uncompressed", Ok(packed.to_vec())),
-        [b'B', b'Z', b'h', ..] => return Err(PayloadError::Unsupported("bzip2")),
-        [0x5d, 0, 0, ..] => return Err(PayloadError::Unsupported("LZMA")),
-        [0x89, b'L', b'Z', b'O', ..] => return Err(PayloadError::Unsupported("LZO")),
         _ => return Err(damaged("kernel", "its format is unknown")),
     };
     let unpacked = unpacked.map_err(|error| damaged(format, error))?;
@@ -73,6 +73,16 @@ fn unpack_up_to(payload: &[u8], limit: u64) -> Result<Vec<u8>, PayloadError> {
         return Err(damaged(format, reason));
     }
     Ok(unpacked)
+}
+
+/// The formats that a kernel's build may use, and that are not read here.
+fn unsupported(payload: &[u8]) -> Option<&'static str> {
+    match payload {
+        [b'B', b'Z', b'h', ..] => Some("bzip2"),
+        [0x5d, 0, 0, ..] => Some("LZMA"),
+        [0x89, b'L', b'Z', b'O', ..] => Some("LZO"),
+        _ => None,
+    }
 }
 
 fn damaged(format: &'static str, reason: impl ToString) -> PayloadError {

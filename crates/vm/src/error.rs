@@ -56,7 +56,7 @@ pub enum VmError {
         log: Vec<String>,
     },
     /// The kernel panicked.
-    #[error("the guest's kernel panicked{}", tail(log))]
+    #[error("the guest's kernel panicked{}", tail(since_panic(log)))]
     Panicked {
         /// The kernel's log.
         log: Vec<String>,
@@ -80,6 +80,15 @@ pub enum VmError {
     /// Whoever waits for the guest was asked to stop.
     #[error("interrupted; the guest is gone")]
     Interrupted,
+}
+
+/// What the kernel says that it panics, first: its reason, and not the end of the registers' dump.
+pub(crate) const PANIC: &str = "Kernel panic - not syncing";
+
+/// The log from the panic on, or what fits of it.
+fn since_panic(log: &[String]) -> &[String] {
+    let first = log.iter().position(|line| line.contains(PANIC)).unwrap_or(0);
+    &log[first..log.len().min(first + SHOWN)]
 }
 
 /// The end of a log, to be put at the end of a sentence.

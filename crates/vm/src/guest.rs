@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use scxlab_protocol::{Kernel, Record};
 use tempfile::TempDir;
 
+use crate::error::PANIC;
 use crate::machine::{self, Accel, Machine};
 use crate::{Cargo, VmError};
 
@@ -262,7 +263,7 @@ impl Log {
     }
 
     fn panicked(&self) -> bool {
-        self.guard().iter().any(|line| line.contains("Kernel panic - not syncing"))
+        self.guard().iter().any(|line| line.contains(PANIC))
     }
 
     fn follow(&self, output: impl Read) {

@@ -13,6 +13,10 @@
 //!
 //! All share one piece of memory, the stage (module `stage`).
 //!
+//! An exec costs what the image's start does. Under an emulator that is least by far for a static
+//! binary that is not position-independent (`-C target-feature=+crt-static -C
+//! relocation-model=static`): it has nothing to relocate, and its code is where it was translated.
+//!
 //! # How it ends
 //!
 //! A signal to a process group and a fork exclude each other in the kernel: a fork that is going on
@@ -36,7 +40,8 @@
 //!
 //! `sync`, `registry` and `who` say what they cannot promise. What a task asks for and the kernel
 //! refuses is noted ([`Player::refusals`]), and the task goes on. The parent of a start entry is
-//! the keeper, which no instruction can touch. Cgroups are threaded ones below one of our own,
+//! the keeper, which no instruction can touch. An image is called `exe` until its `main` has named
+//! it, because that is what the kernel calls it. Cgroups are threaded ones below one of our own,
 //! without controllers; `/` is that one.
 
 mod anchor;

@@ -62,21 +62,8 @@ impl Task {
         chance: Chance,
     ) -> Self {
         kernel::set_name(stage.name(name));
-        let mut task = Self {
-            stage,
-            pc: entry.0,
-            role,
-            name,
-            number: chance.number(),
-            children: 0,
-            chance,
-            held: Vec::new(),
-            threads: Threads::default(),
-            last_child: None,
-            registration: None,
-            loops: Vec::new(),
-            timers: Vec::new(),
-        };
+        let mut task =
+            Self { role, number: chance.number(), chance, ..Self::blank(stage, entry, name) };
         task.register();
         task
     }
@@ -90,13 +77,14 @@ impl Task {
             chance: Chance(carry.chance),
             held: carry.held,
             last_child: (carry.last_child > 0).then_some(LastChild::Process(carry.last_child)),
-            ..Self::begin_unnamed(stage, Pc(carry.entry), carry.name)
+            ..Self::blank(stage, Pc(carry.entry), carry.name)
         };
         task.register();
         task
     }
 
-    fn begin_unnamed(stage: &'static Stage, entry: Pc, name: Index) -> Self {
+    /// One that has nothing yet.
+    fn blank(stage: &'static Stage, entry: Pc, name: Index) -> Self {
         Self {
             stage,
             pc: entry.0,
@@ -269,11 +257,7 @@ impl Task {
     /// Makes it the task that a fork has just made of its creator's copy. Nothing of the creator
     /// is left but what the kernel inherits.
     pub(super) fn become_child(&mut self, entry: Pc, name: Index, chance: Chance) {
-        *self = Self {
-            number: chance.number(),
-            chance,
-            ..Self::begin_unnamed(self.stage, entry, name)
-        };
+        *self = Self { number: chance.number(), chance, ..Self::blank(self.stage, entry, name) };
         // The engine's children do not inherit that.
         kernel::ignore_children(false);
         kernel::set_name(self.stage.name(name));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use scxlab_agent::play::{Options, PlayError, Player};
 use scxlab_engine::Nanos;
-use scxlab_engine::program::{Instr, Pc, Policy, Program, Span, Start};
+use scxlab_engine::program::{Instr, Pc, Policy, Program, Span, Spawn, Start};
 use scxlab_protocol::Counts;
 use scxlab_workload::Workload;
 
@@ -196,4 +196,63 @@ pub fn may_raise_priority() -> bool {
     // CAP_SYS_NICE, or a limit that allows it.
     let caps = status_field(std::process::id() as i32, "CapEff").unwrap_or_default();
     u64::from_str_radix(&caps, 16).is_ok_and(|caps| caps & 1 << 23 != 0)
+}
+
+/// Waits until exactly these names are there, in any order.
+pub fn until_there(player: &Player, names: &[&str]) {
+    let mut wanted: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    wanted.sort();
+    let mut history = Vec::new();
+    let begin = Instant::now();
+    while history.last() != Some(&wanted) {
+        let mut there = comms(player.group());
+        there.sort();
+        if history.last() != Some(&there) {
+            history.push(there);
+        }
+        assert!(begin.elapsed() < PATIENCE, "no {wanted:?}, but {history:#?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub fn pid_of(player: &Player, name: &str) -> i32 {
+    let mut pid = None;
+    until(name, || {
+        let all = members(player.group());
+        pid = all.iter().find(|m| m.comms.contains(&name.to_owned())).map(|m| m.pid);
+        pid.is_some()
+    });
+    pid.unwrap()
+}
+
+pub fn ms(ms: u64) -> Span {
+    Span::exactly(Nanos::from_millis(ms))
+}
+
+pub fn process(entry: u32, name: u32) -> Instr {
+    Instr::Spawn { what: Spawn::Process, entry: Pc(entry), name }
+}
+
+pub fn thread(entry: u32, name: u32) -> Instr {
+    Instr::Spawn { what: Spawn::Thread, entry: Pc(entry), name }
+}
+
+/// Opens a gate: a process of that name, which another one waits for.
+pub fn open(player: &Player, gate: &str) {
+    kill(pid_of(player, gate));
+}
+
+/// Waits until every task sleeps, and so has come to where it waits.
+pub fn until_all_sleep(player: &Player) {
+    let mut in_a_row = 0;
+    until("sleep", || {
+        let all = members(player.group());
+        in_a_row = if all.iter().all(|m| m.state == "S") { in_a_row + 1 } else { 0 };
+        in_a_row == 10
+    });
+}
+
+/// As long as a test lasts.
+pub fn forever() -> Instr {
+    sleep_ms(60_000)
 }

@@ -5,7 +5,10 @@
 //! engine gives.
 
 mod claims;
+mod demo;
 mod guest;
+mod host;
+mod interrupt;
 mod objects;
 mod place;
 mod plan;
@@ -21,6 +24,7 @@ use crate::session::{Observer, Session};
 use crate::status::{Failure, Status};
 
 pub(crate) use claims::{Claims, check};
+pub use demo::demo;
 pub use plan::RealPlan;
 
 /// Runs a scheduler on a real kernel, and, if the engine has it too, on the engine; reports both.

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use scxlab_engine::{ExitKind, Nanos};
 use scxlab_protocol::{Counts, Exit, Kernel, Lost, Record, TidCounts};
-use scxlab_vm::{Guest, Machine};
+use scxlab_vm::Machine;
 
 use super::guest;
+use super::host::Host;
 use super::place::Where;
 use super::plan::{OBJECT, RealPlan};
 use crate::output::Terminal;
@@ -51,7 +52,7 @@ struct Heard {
 pub(super) fn run(plan: &RealPlan, terminal: &Terminal) -> Result<Outcome, Failure> {
     match &plan.place {
         Where::Vm(machine) => in_a_vm(plan, machine, terminal),
-        Where::Host => Err(Failure::missing("--on host: this scxlab runs in VMs only")),
+        Where::Host => on_the_host(plan, terminal),
     }
 }
 
@@ -59,18 +60,39 @@ fn in_a_vm(plan: &RealPlan, machine: &Machine, terminal: &Terminal) -> Result<Ou
     let files = vec![(PathBuf::from(OBJECT), plan.object.clone())];
     let mut guest = guest::boot(machine, plan.job.clone(), files)?;
     let kernel = guest.kernel().clone();
-    let heard = listen(&mut guest, plan, terminal)?;
+    listen(kernel, || guest.next().map_err(Failure::missing), plan, terminal)
+}
+
+fn on_the_host(plan: &RealPlan, terminal: &Terminal) -> Result<Outcome, Failure> {
+    let mut host = Host::start(&plan.job)?;
+    let kernel = host.kernel().clone();
+    listen(kernel, || host.next(), plan, terminal)
+}
+
+/// Takes one record after the other, up to the last.
+fn listen(
+    kernel: Kernel,
+    mut next: impl FnMut() -> Result<Option<Record>, Failure>,
+    plan: &RealPlan,
+    terminal: &Terminal,
+) -> Result<Outcome, Failure> {
+    let heard = hear(&kernel, &mut next, plan, terminal)?;
     for note in &heard.notes {
         eprintln!("scxlab: {note}");
     }
     heard.conclude(kernel, plan)
 }
 
-fn listen(guest: &mut Guest, plan: &RealPlan, terminal: &Terminal) -> Result<Heard, Failure> {
+fn hear(
+    kernel: &Kernel,
+    next: &mut dyn FnMut() -> Result<Option<Record>, Failure>,
+    plan: &RealPlan,
+    terminal: &Terminal,
+) -> Result<Heard, Failure> {
     let mut heard = Heard::default();
     let total = Nanos(plan.duration.as_nanos() as u64);
     let mut progress = Progress::new(total, terminal.progress());
-    while let Some(record) = guest.next().map_err(Failure::missing)? {
+    while let Some(record) = next()? {
         match record {
             Record::Progress { at_ns } => progress.at(Nanos(at_ns)),
             Record::Attached { flags, .. } => heard.flags = Some(flags),
@@ -83,7 +105,7 @@ fn listen(guest: &mut Guest, plan: &RealPlan, terminal: &Terminal) -> Result<Hea
             Record::Events(events) => heard.events = events,
             Record::Refused { what, why } => {
                 let name = &plan.title;
-                let kernel = &guest.kernel().release;
+                let kernel = &kernel.release;
                 return Err(Failure::failed(format_args!(
                     "{name}: Linux {kernel} refuses to {what} it: {why}"
                 )));

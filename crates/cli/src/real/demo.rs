@@ -1,0 +1,77 @@
+//! `scxlab demo` on a real kernel: the seed's experiment where it was made.
+
+use std::fmt::Write as _;
+
+use super::{RealPlan, session};
+use crate::args::DemoArgs;
+use crate::demo::{PREMISE, STALL, UNEXPECTED, UNREG, WORKLOAD, run_args, table};
+use crate::duration::short;
+use crate::human::{count, lost_task, wrap};
+use crate::output::Terminal;
+use crate::report::Report;
+use crate::status::{Failure, Status};
+
+/// Runs qmap keyed by pid, then by tid, and puts them side by side.
+///
+/// # Errors
+/// As [`run`](super::run).
+pub fn demo(args: &DemoArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
+    let one = |key: &str| {
+        let plan = RealPlan::new(&run_args(args, key))?;
+        Ok::<_, Failure>(session::run(&plan, terminal)?.report(&plan))
+    };
+    let (pid, tid) = (one("pid")?, one("tid")?);
+    let wrong = unexpected(&pid, &tid);
+    let text = story(args, &pid, &tid, &wrong, terminal);
+    terminal.print(&text);
+    Ok(if wrong.is_empty() { Status::Fine } else { Status::Failed })
+}
+
+/// What is not as it should be.
+fn unexpected(pid: &Report, tid: &Report) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if (pid.exit.kind, pid.tasks.lost > 0) != (STALL, true) {
+        wrong.push(format!(
+            "keyed by pid, it ended with exit kind {} ({}) and {} tasks lost",
+            pid.exit.kind, pid.exit.reason, pid.tasks.lost
+        ));
+    }
+    if (tid.exit.kind, tid.tasks.lost) != (UNREG, 0) {
+        wrong.push(format!(
+            "keyed by tid, it ended with exit kind {} ({}) and {} tasks lost",
+            tid.exit.kind, tid.exit.reason, tid.tasks.lost
+        ));
+    }
+    wrong
+}
+
+fn story(
+    args: &DemoArgs,
+    pid: &Report,
+    tid: &Report,
+    wrong: &[String],
+    terminal: &Terminal,
+) -> String {
+    let width = terminal.width();
+    let mut out = wrap(PREMISE, "", width);
+    let machine = format!(
+        "Both run {WORKLOAD} (processes whose children exec from a thread that is not the leader) on \
+         Linux {} ({}) with {}, for up to {}, with SCX_OPS_ENQ_EXITING.",
+        pid.kernel.as_deref().unwrap_or("?"),
+        pid.backend,
+        count(pid.cpus as u64, "CPU"),
+        short(args.time()),
+    );
+    let _ = write!(out, "\n{}\n", wrap(&machine, "", width));
+    out.push_str(&table(pid, tid, terminal));
+    if let Some(first) = pid.stalled.first() {
+        let _ = write!(out, "\nKeyed by pid, {}", lost_task(first, terminal));
+        let message = format!("The kernel: {}: {}", pid.exit.reason, pid.exit.msg);
+        out.push_str(&wrap(&message, "  ", width));
+    }
+    for wrong in wrong {
+        let text = wrap(&format!("{UNEXPECTED}: {wrong}"), "", width);
+        let _ = write!(out, "\n{}", text.replacen(UNEXPECTED, &terminal.bad(UNEXPECTED), 1));
+    }
+    out
+}

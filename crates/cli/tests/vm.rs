@@ -1,0 +1,177 @@
+//! The command on real kernels. Needs QEMU, the agent, the compiled schedulers and the kernels:
+//! `cargo xtask test` sees to all that and runs these.
+
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// The command with these words. What is on standard error is for people.
+fn scxlab(words: &str) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("scxlab"));
+    command.args(words.split_whitespace());
+    command
+}
+
+fn output(words: &str) -> Output {
+    scxlab(words).output().expect("the command runs")
+}
+
+/// The report of a run, and its exit status.
+fn report(words: &str) -> (i32, Value) {
+    let output = output(&format!("{words} --accel tcg --json -"));
+    let error = String::from_utf8_lossy(&output.stderr);
+    let report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|err| panic!("{words}: {err}: {error}"));
+    (output.status.code().expect("it ended by itself"), report)
+}
+
+/// Status and message of a command that does not do what it was asked for.
+fn failure(command: &mut Command) -> (i32, String) {
+    let output = command.output().expect("the command runs");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().expect("it ended by itself"), error)
+}
+
+#[test]
+fn keyed_by_pid_it_is_ejected() {
+    let (status, report) =
+        report("run qmap --set key=pid --workload nonleader-exec --on vm:7.2 --duration 30s");
+    assert_eq!((status, &report["exit"]["kind"]), (1, &1026.into()), "{report:#}");
+    assert_eq!(report["exit"]["reason"], "runnable task stall");
+    assert_eq!((&report["backend"], &report["seed"]), (&"vm".into(), &1.into()));
+    assert!(report["kernel"].as_str().is_some_and(|release| release.starts_with("7.2.")));
+    assert!(report["tasks"]["lost"].as_u64() > Some(0), "{report:#}");
+    assert_eq!(report["tasks"]["lost"], report["stalled"].as_array().map_or(0, Vec::len));
+    assert_eq!(report["engine"]["exit"]["kind"], 1026);
+    let dump = report["dump"].as_str().expect("there is a dump");
+    assert!(dump.contains("runnable task stall") && dump.contains("QMAP FIFO[0]:"), "{dump}");
+}
+
+/// By tid, native and portable.
+#[test]
+fn keyed_by_tid_it_runs_clean() {
+    for kernel in ["7.2", "7.1", "6.16"] {
+        let (status, report) =
+            report(&format!("run qmap --workload nonleader-exec --on vm:{kernel} --duration 10s"));
+        assert_eq!((status, &report["exit"]["kind"]), (0, &64.into()), "{kernel}: {report:#}");
+        let tasks = &report["tasks"];
+        assert!(tasks["nonleader_execs"].as_u64() > Some(20), "{kernel}: {tasks}");
+        assert_eq!((&tasks["lost"], &tasks["leaked"]), (&0.into(), &0.into()), "{kernel}");
+        assert_eq!(report["counters"]["lookups_failed"], 0, "{kernel}");
+        let native = report["tid"]["issued"].is_null();
+        assert_eq!(native, kernel == "7.2", "{kernel}: {}", report["tid"]);
+    }
+}
+
+#[test]
+fn dying_tasks_are_not_lost() {
+    let run = "run qmap --workload exit-storm --on vm:7.2 --duration 30s";
+    let (status, clean) = report(run);
+    assert_eq!((status, &clean["tasks"]["lost"]), (0, &0.into()), "{clean:#}");
+}
+
+#[test]
+fn simple_runs_a_mixed_workload_on_old_and_new() {
+    for kernel in ["7.2", "6.16"] {
+        let (status, report) =
+            report(&format!("run simple --workload mixed --on vm:{kernel} --duration 5s"));
+        assert_eq!((status, &report["exit"]["kind"]), (0, &64.into()), "{kernel}: {report:#}");
+        assert!(report["counters"]["global"].as_u64() > Some(0), "{kernel}: {report:#}");
+    }
+}
+
+#[test]
+fn the_demo_shows_it() {
+    let output = output("demo --on vm:7.2 --accel tcg --duration 12s");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("EJECTED") && text.contains("clean") && text.contains("Linux 7.2."));
+}
+
+/// All that can be missing, each with the way to get it.
+#[test]
+fn what_is_missing_is_named() {
+    let run = "run qmap --on vm:7.2 --accel tcg --duration 1s";
+    for (variable, value, says) in [
+        ("SCXLAB_QEMU", "/no/such/qemu", "apt-get install qemu-system-x86"),
+        ("SCXLAB_AGENT", "/no/such/agent", "cargo xtask agent"),
+        ("SCXLAB_BPF", "/no/such/directory", "cargo xtask bpf"),
+    ] {
+        let (status, message) = failure(scxlab(run).env(variable, value));
+        assert_eq!(status, 3, "{variable}: {message}");
+        assert!(message.contains(says) && message.contains(value), "{variable}: {message}");
+    }
+    let (status, message) = failure(&mut scxlab("run qmap --on vm:99.1"));
+    assert!(status == 3 && message.contains("kernels fetch 99.1"), "{status}: {message}");
+    let (status, message) = failure(&mut scxlab("run no/such.bpf.o --on vm:7.2"));
+    assert!(status == 2 && message.contains("no/such.bpf.o"), "{status}: {message}");
+}
+
+#[test]
+fn what_a_kernel_cannot_do_is_refused() {
+    for (options, says) in [
+        ("--trace t.json", "--trace"),
+        ("--hz 100", "--hz"),
+        ("--pid-max 400", "--pid-max"),
+        ("--cpus 65", "at most 64"),
+        ("--cpus 3 --smt 2", "--smt 2"),
+        ("--set key=colour", "colour"),
+    ] {
+        let (status, message) = failure(&mut scxlab(&format!("run qmap --on vm:7.2 {options}")));
+        assert_eq!(status, 2, "{options}: {message}");
+        assert!(message.contains(says), "{options}: {message}");
+    }
+}
+
+/// An agent that ends at once takes the kernel with it, since it is the first process.
+#[test]
+fn a_panic_is_told_with_the_kernel_s_last_lines() {
+    let mut command = scxlab("run qmap --on vm:7.2 --accel tcg --duration 1s");
+    let (status, message) = failure(command.env("SCXLAB_AGENT", "/bin/true"));
+    assert_eq!(status, 3, "{message}");
+    assert!(message.contains("kernel panicked"), "{message}");
+    assert!(message.contains("Attempted to kill init!"), "{message}");
+}
+
+/// A file that is a scheduler by its name only.
+#[test]
+fn what_is_no_object_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("not.bpf.o");
+    std::fs::write(&file, "no ELF").expect("it is written");
+    let run = format!("run {} --on vm:7.2 --accel tcg --duration 1s", file.display());
+    let (status, message) = failure(&mut scxlab(&run));
+    assert_eq!(status, 3, "{message}");
+    assert!(message.contains("scheduler.bpf.o"), "{message}");
+}
+
+/// Ctrl-C ends the guest too, and takes away what it needed.
+#[test]
+fn an_interrupt_leaves_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = scxlab("run qmap --on vm:7.2 --accel tcg --duration 60s");
+    command.env("TMPDIR", dir.path()).stderr(Stdio::piped()).stdout(Stdio::null());
+    let child = command.spawn().expect("it starts");
+    let begin = Instant::now();
+    while std::fs::read_dir(dir.path()).expect("it is there").next().is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "no guest is started");
+        thread::sleep(Duration::from_millis(20));
+    }
+    thread::sleep(Duration::from_secs(2));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("it is there");
+    let output = child.wait_with_output().expect("it ends");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{message}");
+    assert!(message.contains("interrupted"), "{message}");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("it is there").count(), 0);
+    let left = dir.path().display().to_string();
+    let guests = std::fs::read_dir("/proc").expect("there is /proc").flatten().filter(|process| {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&left)
+    });
+    assert_eq!(guests.count(), 0, "a guest is left");
+}
