@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 /// Where sources are.
-const SOURCES: &[&str] = &["schedulers/bpf", "bpf"];
+const SOURCES: &[&str] = &["schedulers/bpf", "bpf", "bpf/claims"];
 /// Where objects go, and below it all that is needed on the way.
 const TARGET: &str = "target/bpf";
 /// Where `--install` puts the compiler, and where it is found again.
@@ -239,9 +239,14 @@ mod tests {
     fn every_scheduler_is_found() {
         let root = env::var_os("CARGO_MANIFEST_DIR").unwrap();
         let sources = sources(Path::new(&root).parent().unwrap()).unwrap();
-        for name in
-            ["bpf/example.bpf.c", "schedulers/bpf/qmap.bpf.c", "schedulers/bpf/simple.bpf.c"]
-        {
+        for name in [
+            "bpf/claims/lookup.bpf.c",
+            "bpf/claims/tree.bpf.c",
+            "bpf/claims/watch.bpf.c",
+            "bpf/example.bpf.c",
+            "schedulers/bpf/qmap.bpf.c",
+            "schedulers/bpf/simple.bpf.c",
+        ] {
             assert!(sources.iter().any(|source| source == Path::new(name)), "{name}: {sources:?}");
         }
     }
