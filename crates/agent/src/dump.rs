@@ -56,8 +56,10 @@ pub fn lost(dump: &str, timeout_ns: u64) -> Vec<Lost> {
 }
 
 fn dumped_task(line: &str) -> Option<Lost> {
-    // A mark, the state, and then the name, which may have anything in it.
-    let rest = line.trim_start_matches([' ', '*', '>']).strip_prefix("R ")?;
+    // A mark, the state, and then the name, which may have anything in it. A task whose exit is
+    // notified is X or Z (`task_state_to_char()`), also while it is runnable.
+    let line = line.trim_start_matches([' ', '*', '>']);
+    let rest = ["R ", "X ", "Z "].iter().find_map(|state| line.strip_prefix(state))?;
     let (task, since) = rest.rsplit_once(' ')?;
     let ms: i64 = since.strip_suffix("ms")?.parse().ok()?;
     // From Linux 7.1 on the scheduler's level stands in between.
@@ -74,9 +76,9 @@ mod tests {
     #[test]
     fn tasks_of_a_dump() {
         let dump = " *R worker[7] *root -6000ms\n\nCPU 0   : nr_run=3\n\n *R image[12] -3ms\n      scx_state/flags=3/0x1\n\n  R a [b] c[1410] \
-                    -5028ms\n  S d[3] -9000ms\n";
+                    -5028ms\n  S d[3] -9000ms\n  X e[4] -5001ms\n";
         let lost = lost(dump, 5_000_000_000);
-        assert_eq!(lost.len(), 2);
+        assert_eq!(lost.len(), 3);
         assert_eq!((lost[0].comm.as_str(), lost[0].pid), ("worker", 7));
         assert_eq!((lost[1].comm.as_str(), lost[1].pid), ("a [b] c", 1410));
         assert_eq!(lost[1].runnable_for_ns, 5_028_000_000);
