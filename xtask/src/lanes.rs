@@ -96,7 +96,7 @@ pub const LANES: &[Lane] = &[
     Lane {
         name: "kernels",
         when: When::Test,
-        needs: &[C_LINKER, LIBELF, ZLIB, QEMU, APT],
+        needs: &[C_LINKER, LIBELF, ZLIB, PIP, QEMU, APT],
         what: What::Kernels,
     },
     // Every interleaving of the id table's operations, and every value that a load may see. Has a
