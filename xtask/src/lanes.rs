@@ -1,6 +1,6 @@
 //! The lanes, in the order in which they run. To add one, add it here.
 
-use crate::needs::{APT, C_LINKER, CLIPPY, LIBELF, Need, QEMU, RUSTFMT, ZLIB};
+use crate::needs::{APT, C_LINKER, CLIPPY, LIBELF, Need, PIP, QEMU, RUSTFMT, ZLIB};
 
 /// One thing that passes, fails or is skipped.
 pub struct Lane {
