@@ -35,7 +35,7 @@ pub enum Record {
     Tasks(Counts),
     /// What is known of the tids.
     Tids(TidCounts),
-    /// Tasks that ended, and that the kernel still had after the scheduler and its workload were gone.
+    /// Tasks that ended and that the kernel still had, before the scheduler's maps were gone.
     Leaked {
         /// How many.
         tasks: u64,
