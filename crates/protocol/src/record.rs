@@ -60,6 +60,11 @@ pub enum Record {
         /// Why, with the verifier's last lines.
         why: String,
     },
+    /// The scheduler's file or a setting of it cannot be used, on any kernel.
+    Wrong {
+        /// Why, and what could be used.
+        why: String,
+    },
     /// The agent could not do its job.
     Failed {
         /// Why, and the way out.
