@@ -50,15 +50,16 @@ fn request() -> Option<String> {
 }
 
 /// The tasks in a debug dump that had been runnable for at least so long: lines such as
-/// ` R exe[1410] -5028ms`, of `scx_dump_task()`.
+/// `  R exe[1410] -5028ms`, of `scx_dump_task()`. The one that a CPU runs, ` *R`, is not lost, however
+/// long ago it was last made runnable.
 pub fn lost(dump: &str, timeout_ns: u64) -> Vec<Lost> {
     dump.lines().filter_map(dumped_task).filter(|lost| lost.runnable_for_ns >= timeout_ns).collect()
 }
 
 fn dumped_task(line: &str) -> Option<Lost> {
-    // A mark, the state, and then the name, which may have anything in it. A task whose exit is
-    // notified is X or Z (`task_state_to_char()`), also while it is runnable.
-    let line = line.trim_start_matches([' ', '*', '>']);
+    // The state, and then the name, which may have anything in it. A task whose exit is notified is
+    // X or Z (`task_state_to_char()`), also while it is runnable. One that runs has a mark before.
+    let line = line.trim_start();
     let rest = ["R ", "X ", "Z "].iter().find_map(|state| line.strip_prefix(state))?;
     let (task, since) = rest.rsplit_once(' ')?;
     let ms: i64 = since.strip_suffix("ms")?.parse().ok()?;
@@ -73,14 +74,58 @@ fn dumped_task(line: &str) -> Option<Lost> {
 mod tests {
     use super::*;
 
+    /// From Linux 6.16, without the stacks.
+    const OLD: &str = "\
+qmap: kworker/u8:0[12] triggered exit kind 1026:
+  runnable task stall (exe[156] failed to run for 7.248s)
+
+CPU states
+----------
+
+CPU 0   : nr_run=5 flags=0x1 cpu_rel=0 ops_qseq=403 pnt_seq=315
+          curr=kworker/u8:0[12] class=ext_sched_class
+
+ *R kworker/u8:0[12] +0ms
+      scx_state/flags=3/0xd dsq_flags=0x0 ops_state/qseq=0/0
+
+  R exe[156] -7248ms
+      scx_state/flags=3/0x9 dsq_flags=0x0 ops_state/qseq=2/31
+      sticky/holding_cpu=-1/-1 dsq_id=(n/a)
+      dsq_vtime=0 slice=0 weight=100
+      cpus=3
+
+    QMAP: force_local=0
+
+  R launcher[237] -5160ms
+";
+
+    /// From Linux 7.2: it names a task's scheduler.
+    const NEW: &str = "\
+CPU 0   : nr_run=5 flags=0x1 cpu_rel=0 ksync=1733
+          curr=swapper/0[0] class=idle_sched_class
+
+  R exe[113] *root -7328ms
+      scx_state/flags=4/0x3 dsq_flags=0x0 ops_state/qseq=2/3
+      sticky/holding_cpu=-1/-1 dsq_id=(n/a)
+";
+
+    fn names(dump: &str, timeout_ms: u64) -> Vec<(String, i32, u64)> {
+        let lost = lost(dump, timeout_ms * 1_000_000).into_iter();
+        lost.map(|lost| (lost.comm, lost.pid, lost.runnable_for_ns / 1_000_000)).collect()
+    }
+
     #[test]
-    fn tasks_of_a_dump() {
-        let dump = " *R worker[7] *root -6000ms\n\nCPU 0   : nr_run=3\n\n *R image[12] -3ms\n      scx_state/flags=3/0x1\n\n  R a [b] c[1410] \
-                    -5028ms\n  S d[3] -9000ms\n  X e[4] -5001ms\n";
-        let lost = lost(dump, 5_000_000_000);
-        assert_eq!(lost.len(), 3);
-        assert_eq!((lost[0].comm.as_str(), lost[0].pid), ("worker", 7));
-        assert_eq!((lost[1].comm.as_str(), lost[1].pid), ("a [b] c", 1410));
-        assert_eq!(lost[1].runnable_for_ns, 5_028_000_000);
+    fn dumps_of_old_and_new_kernels() {
+        assert_eq!(names(OLD, 7000), [("exe".to_owned(), 156, 7248)]);
+        assert_eq!(names(OLD, 5000).len(), 2);
+        assert_eq!(names(NEW, 5000), [("exe".to_owned(), 113, 7328)]);
+        assert_eq!(names(NEW, 8000), []);
+    }
+
+    #[test]
+    fn who_runs_or_sleeps_is_not_lost() {
+        let dump =
+            " *R hog[7] *root -6000ms\n  R a [b] c[1410] sub1-42 -5028ms\n  S d[3] -9000ms\n";
+        assert_eq!(names(dump, 5000), [("a [b] c".to_owned(), 1410, 5028)]);
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use scxlab_protocol::{Job, Record, Task};
 
+use crate::object::Wrong;
 use crate::report::Report;
 use crate::{claims, kernel, run};
 
@@ -13,7 +14,11 @@ use crate::{claims, kernel, run};
 pub fn run(file: &Path, report: &Report) {
     report.say(&Record::Hello(kernel::probe()));
     if let Err(err) = load(file).and_then(|job| perform(&job, report)) {
-        report.say(&Record::Failed { why: format!("{err:#}") });
+        let why = format!("{err:#}");
+        report.say(&match err.is::<Wrong>() {
+            true => Record::Wrong { why },
+            false => Record::Failed { why },
+        });
     }
     report.say(&Record::Done);
 }

@@ -5,6 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use scxlab_engine::Program;
 use scxlab_protocol::{Job, Record, Run, TidCounts, WorkloadSource};
 use scxlab_workload::Workload;
@@ -61,25 +63,30 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     let tasks = player.counts();
     ensure!(tasks.forked > 0, "the workload did not start any task");
     let refusals = player.refusals();
+    let lost = dump.as_deref().map(|dump| dump::lost(dump, timeout_ns));
+    // A lost task may hold up whoever frees the others.
+    let settled = lost.as_ref().is_some_and(Vec::is_empty);
+    let mut leaked = None;
+    if let (Some(baseline), true) = (baseline, settled && attached.is_up()) {
+        leaked = leaked_in_use(baseline, &player).filter(|_| attached.is_up());
+    }
     report.doing("detaching the scheduler");
     let detached = attached.detach()?;
     player.stop()?;
     drop(player);
+    let leaked = leaked.or_else(|| baseline?.leaked());
     let exit = detached.exit(ended)?;
     for refusal in refusals {
         report.say(&Record::Note { text: refusal.to_string() });
     }
-    match exit.dump.as_deref().or(dump.as_deref()) {
-        Some(dump) => dump::lost(dump, timeout_ns)
-            .into_iter()
-            .for_each(|lost| report.say(&Record::Lost(lost))),
+    match exit.dump.as_deref().map(|dump| dump::lost(dump, timeout_ns)).or(lost) {
+        Some(lost) => lost.into_iter().for_each(|lost| report.say(&Record::Lost(lost))),
         None => report.say(&Record::Note {
             text: "lost tasks cannot be told: the kernel gives no debug dump".to_owned(),
         }),
     }
     report.say(&Record::Tids(tids));
-    drop(detached);
-    if let Some(tasks) = baseline.and_then(Baseline::leaked) {
+    if let Some(tasks) = leaked {
         report.say(&Record::Leaked { tasks });
     }
     report.say(&Record::Exit(exit));
@@ -87,6 +94,16 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     report.say(&Record::Counters(counters));
     report.say(&Record::Events(events));
     Ok(())
+}
+
+/// The tasks that ended and are not let go of while the scheduler is in use: with its maps go their
+/// references. The workload stands still meanwhile, so that none is just about to be freed.
+fn leaked_in_use(baseline: Baseline, player: &Player) -> Option<u64> {
+    let group = Pid::from_raw(player.group());
+    let _ = killpg(group, Signal::SIGSTOP);
+    let leaked = baseline.leaked();
+    let _ = killpg(group, Signal::SIGCONT);
+    leaked
 }
 
 /// The workload as a program.

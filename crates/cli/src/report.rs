@@ -81,8 +81,8 @@ pub struct TasksPart {
     pub lost: u64,
     /// Each burnt its tid.
     pub forks_failed: u64,
-    /// On a real kernel: ended, and still not freed after the scheduler was gone. Null if it does
-    /// not tell.
+    /// On a real kernel: ended, and still not freed while the scheduler, or what is left of it, had
+    /// its maps. Null if the kernel does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaked: Option<Option<u64>>,
 }

@@ -145,8 +145,26 @@ fn what_is_no_object_is_refused() {
     std::fs::write(&file, "no ELF").expect("it is written");
     let run = format!("run {} --on vm:7.2 --accel tcg --duration 1s", file.display());
     let (status, message) = failure(&mut scxlab(&run));
-    assert_eq!(status, 3, "{message}");
-    assert!(message.contains("scheduler.bpf.o"), "{message}");
+    assert_eq!(status, 2, "{message}");
+    let says = format!("{}: not a BPF object", file.display());
+    assert!(message.contains(&says), "{message}");
+}
+
+/// The same for what is set in a file of one's own: its types say what there is.
+#[test]
+fn what_an_object_does_not_have_is_named() {
+    let target = assert_cmd::cargo::cargo_bin!("scxlab").ancestors().nth(2).expect("a directory");
+    let qmap = target.join("bpf/qmap.bpf.o").display().to_string();
+    for (set, says) in [
+        ("colour=1", "there is no variable `colour`; there are: "),
+        ("key=colour", "none of key_tid, key_pid"),
+        ("slice_us=-1", "not a number from 0 to "),
+    ] {
+        let run = format!("run {qmap} --set {set} --on vm:7.2 --accel tcg --duration 1s");
+        let (status, message) = failure(&mut scxlab(&run));
+        assert_eq!(status, 2, "{set}: {message}");
+        assert!(message.contains(&qmap) && message.contains(says), "{set}: {message}");
+    }
 }
 
 /// Ctrl-C ends the guest too, and takes away what it needed.

@@ -35,7 +35,7 @@ pub enum Record {
     Tasks(Counts),
     /// What is known of the tids.
     Tids(TidCounts),
-    /// Tasks that ended, and that the kernel still had after the scheduler and its workload were gone.
+    /// Tasks that ended and that the kernel still had, before the scheduler's maps were gone.
     Leaked {
         /// How many.
         tasks: u64,
@@ -58,6 +58,11 @@ pub enum Record {
         /// What was tried.
         what: String,
         /// Why, with the verifier's last lines.
+        why: String,
+    },
+    /// The scheduler's file or a setting of it cannot be used, on any kernel.
+    Wrong {
+        /// Why, and what could be used.
         why: String,
     },
     /// The agent could not do its job.

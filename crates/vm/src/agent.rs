@@ -11,8 +11,8 @@ use crate::VmError;
 /// The agent's file name.
 const NAME: &str = "scxlab-agent";
 
-/// Where the agent is: `SCXLAB_AGENT`, beside the running command, or in `target/agent/release`
-/// above it, where `cargo xtask agent` puts it.
+/// Where the agent is: `SCXLAB_AGENT`, or in `agent/release` of the directories above the running
+/// command, where `cargo xtask agent` puts it, or beside the command.
 ///
 /// # Errors
 /// It is nowhere.
@@ -23,8 +23,9 @@ pub fn find_agent() -> Result<PathBuf, VmError> {
     }
     let exe = env::current_exe().unwrap_or_default();
     let above = exe.ancestors().skip(1).take(3);
-    let tried: Vec<_> = std::iter::once(exe.with_file_name(NAME))
-        .chain(above.map(|dir| dir.join("agent/release").join(NAME)))
+    let tried: Vec<_> = above
+        .map(|dir| dir.join("agent/release").join(NAME))
+        .chain([exe.with_file_name(NAME)])
         .collect();
     match tried.iter().find(|path| path.is_file()) {
         Some(path) => Ok(path.clone()),

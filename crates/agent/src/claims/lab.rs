@@ -44,7 +44,7 @@ impl<'a> Lab<'a> {
 
     /// One of the compiled objects.
     pub(super) fn open(&self, name: &str) -> Result<Opened> {
-        Opened::open(&self.objects.join(format!("{name}.bpf.o")))
+        Opened::open(&self.objects.join(format!("{name}.bpf.o"))).with_context(|| name.to_owned())
     }
 
     /// A built-in workload.

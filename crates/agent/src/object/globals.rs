@@ -9,7 +9,7 @@ use libbpf_rs::btf::types::{
     Array, DataSec, Enum, Enum64, Int, IntEncoding, MemberAttr, Struct, Var,
 };
 use libbpf_rs::btf::{Btf, BtfType, HasSize as _, ReferencesType as _, TypeId};
-use object::{Object as _, ObjectSymbol as _};
+use object::{Architecture, Object as _, ObjectSymbol as _};
 
 /// Where a variable, or a part of one, is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,13 @@ impl Types {
     /// It is no ELF file, or has no BTF.
     pub fn open(path: &Path) -> Result<Self> {
         let content = fs::read(path)?;
-        let file = object::File::parse(&*content)?;
+        let file = object::File::parse(&*content)
+            .map_err(|err| anyhow!("not a BPF object, which is an ELF file: {err}"))?;
+        let architecture = file.architecture();
+        ensure!(
+            architecture == Architecture::Bpf,
+            "not a BPF object, but one for {architecture:?}"
+        );
         let offset = |symbol: object::Symbol<'_, '_>| {
             Some((symbol.name().ok()?.to_owned(), symbol.address() as usize))
         };
@@ -122,10 +128,18 @@ pub fn find(types: &Types, path: &str) -> Result<Place> {
     Ok(place)
 }
 
-/// Whether a user may want to set it: not what the loader fills in, and not `.bss`, which only
-/// counts.
+/// Whether a user may want to set it: not `.bss`, which only counts, and not what a scheduler tells
+/// its end by.
 fn is_settable(global: &Global) -> bool {
-    matches!(global.place.section.as_str(), ".rodata" | ".data") && !global.name.starts_with("__")
+    matches!(global.place.section.as_str(), ".rodata" | ".data")
+        && is_named(&global.name)
+        && !matches!(global.name.as_str(), "uei" | "uei_dump_len")
+}
+
+/// Whether a person gave it its name: not the loader's `__SCX_...`, and not a function's own
+/// `function.variable`, which cannot be named from outside.
+pub fn is_named(name: &str) -> bool {
+    !name.starts_with("__") && !name.contains('.')
 }
 
 /// A member of a structure.
@@ -180,21 +194,24 @@ pub fn encode(types: &Types, place: &Place, value: &str) -> Result<Vec<u8>> {
     let Some(scalar) = scalar(&ty) else {
         bail!("only numbers, truth values and enumerators can be set; give a member or an element")
     };
-    let number = match (scalar, value) {
-        (Scalar::Bool, "true" | "on" | "yes") => 1,
-        (Scalar::Bool, "false" | "off" | "no") => 0,
-        _ => parse_number(value).with_context(|| match names_of(&ty) {
-            names if names.is_empty() => format!("`{value}` is no number"),
-            names => format!("`{value}` is none of {}", names.join(", ")),
-        })?,
-    };
     let bits = 8 * place.size.min(8) as u32;
     let (least, most) = match scalar {
         Scalar::Bool => (0, 1),
         Scalar::Unsigned => (0, (1_i128 << bits) - 1),
         Scalar::Signed => (-(1_i128 << (bits - 1)), (1_i128 << (bits - 1)) - 1),
     };
-    ensure!((least..=most).contains(&number), "{value} is outside {least}..={most}");
+    let number = match (scalar, value) {
+        (Scalar::Bool, "true" | "on" | "yes") => Some(1),
+        (Scalar::Bool, "false" | "off" | "no") => Some(0),
+        _ => parse_number(value).filter(|number| (least..=most).contains(number)),
+    };
+    let number = number.with_context(|| match (scalar, names_of(&ty)) {
+        (Scalar::Bool, _) => format!("`{value}` is not true, false, on, off, yes, no, 1 or 0"),
+        (_, names) if names.is_empty() => {
+            format!("`{value}` is not a number from {least} to {most}")
+        }
+        (_, names) => format!("`{value}` is none of {}", names.join(", ")),
+    })?;
     Ok(number.to_le_bytes()[..place.size].to_vec())
 }
 
@@ -281,4 +298,152 @@ fn enumerator(ty: &BtfType<'_>, value: &str) -> Option<i128> {
     let short = |name: &str| name.rsplit('_').next().unwrap_or(name).to_ascii_lowercase();
     let found = all.iter().find(|(name, _)| name == value);
     found.or_else(|| all.iter().find(|(name, _)| short(name) == value)).map(|&(_, number)| number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const U32: u32 = 1;
+    const S32: u32 = 2;
+    const BOOL: u32 = 3;
+    const KEY: u32 = 4;
+    const TABLE: u32 = 5;
+    const LIMITS: u32 = 6;
+    const CONST: u32 = 7;
+
+    /// Types in the kernel's format, which starts with a header and ends in the names.
+    #[derive(Default)]
+    struct Writer {
+        types: Vec<u32>,
+        names: Vec<u8>,
+    }
+
+    impl Writer {
+        fn name(&mut self, name: &str) -> u32 {
+            if self.names.is_empty() {
+                self.names.push(0);
+            }
+            let at = self.names.len() as u32;
+            self.names.extend(name.bytes().chain([0]));
+            at
+        }
+
+        /// A type of kind `kind` with so many parts, its size or what it refers to, and the rest.
+        fn add(&mut self, name: &str, kind: u32, parts: u32, size: u32, rest: &[u32]) {
+            let name = if name.is_empty() { 0 } else { self.name(name) };
+            self.types.extend([name, kind << 24 | parts, size]);
+            self.types.extend(rest);
+        }
+
+        fn write(self) -> Vec<u8> {
+            let length = 4 * self.types.len() as u32;
+            let header = [0x0001_eb9f, 24, 0, length, length, self.names.len() as u32];
+            let words = header.iter().chain(&self.types).flat_map(|word| word.to_le_bytes());
+            words.chain(self.names).collect()
+        }
+    }
+
+    /// What a compiler makes of these, in `.rodata`:
+    ///
+    /// ```c
+    /// enum key { key_tid, key_pid };
+    /// struct limits { __u32 most; int nice; int table[3]; };
+    /// const volatile __u32 batch;
+    /// int nice;
+    /// bool on;
+    /// enum key key;
+    /// struct limits limits;
+    /// ```
+    fn types() -> Types {
+        let mut writer = Writer::default();
+        writer.add("u32", 1, 0, 4, &[32]);
+        writer.add("int", 1, 0, 4, &[1 << 24 | 32]);
+        writer.add("bool", 1, 0, 1, &[4 << 24 | 8]);
+        let (tid, pid) = (writer.name("key_tid"), writer.name("key_pid"));
+        writer.add("key", 6, 2, 4, &[tid, 0, pid, 1]);
+        writer.add("", 3, 0, 0, &[S32, U32, 3]);
+        let [most, nice, table] = ["most", "nice", "table"].map(|name| writer.name(name));
+        let members = [most, U32, 0, nice, S32, 32, table, TABLE, 64];
+        writer.add("limits", 4, 3, 20, &members);
+        writer.add("", 10, 0, U32, &[]);
+        let variables = [
+            ("batch", CONST, 0, 4),
+            ("nice", S32, 4, 4),
+            ("on", BOOL, 8, 1),
+            ("key", KEY, 12, 4),
+            ("limits", LIMITS, 16, 20),
+            ("__SCX_DSQ_LOCAL", U32, 36, 4),
+        ];
+        for (name, ty, ..) in variables {
+            writer.add(name, 14, 0, ty, &[1]);
+        }
+        let entries: Vec<u32> = (CONST + 1..)
+            .zip(variables)
+            // The offsets are left to the symbols.
+            .flat_map(|(var, (.., size))| [var, 0, size])
+            .collect();
+        writer.add(".rodata", 15, variables.len() as u32, 40, &entries);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(&file, writer.write()).expect("it is written");
+        let btf = Btf::from_path(&file).expect("it is BTF");
+        let offset = |(name, _, offset, _): (&str, u32, usize, u32)| (name.to_owned(), offset);
+        Types { btf, offsets: variables.map(offset).into() }
+    }
+
+    #[test]
+    fn values_there_and_back() {
+        let types = types();
+        for (path, offset, value, bytes, number) in [
+            ("batch", 0, "0x10", &[16, 0, 0, 0][..], Some(16)),
+            ("nice", 4, "-2", &[254, 255, 255, 255], None),
+            ("nice", 4, "-2147483648", &[0, 0, 0, 128], None),
+            ("on", 8, "yes", &[1], Some(1)),
+            ("on", 8, "0", &[0], Some(0)),
+            ("key", 12, "key_pid", &[1, 0, 0, 0], Some(1)),
+            ("key", 12, "pid", &[1, 0, 0, 0], Some(1)),
+            ("limits.most", 16, "4294967295", &[255; 4], Some(u64::from(u32::MAX))),
+            ("limits.nice", 20, "7", &[7, 0, 0, 0], Some(7)),
+            ("limits.table[2]", 32, "9", &[9, 0, 0, 0], Some(9)),
+        ] {
+            let place = find(&types, path).expect(path);
+            assert_eq!((place.section.as_str(), place.offset), (".rodata", offset), "{path}");
+            assert_eq!(encode(&types, &place, value).expect(path), bytes, "{path}={value}");
+            let mut section = [0xaa; 40];
+            section[offset..offset + bytes.len()].copy_from_slice(bytes);
+            assert_eq!(decode(&types, &place, &section), number, "{path}={value}");
+            assert_eq!(decode(&types, &place, &section[..offset]), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_there_is() {
+        let types = types();
+        for (path, value, says) in [
+            ("colour", "1", "no variable `colour`; there are: batch, nice, on, key, limits"),
+            ("limits.least", "1", "no member `least`"),
+            ("batch.most", "1", "no members"),
+            ("batch[0]", "1", "no array"),
+            ("limits.table[3]", "1", "it has 3 elements"),
+            ("limits.table[x]", "1", "no index"),
+            ("limits.table[1", "1", "neither .member nor [index]"),
+            ("limits", "1", "only numbers"),
+            ("batch", "-1", "not a number from 0 to 4294967295"),
+            ("batch", "4294967296", "not a number from 0 to 4294967295"),
+            ("nice", "2147483648", "not a number from -2147483648 to 2147483647"),
+            ("on", "2", "not true, false"),
+            ("key", "gid", "`gid` is none of key_tid, key_pid"),
+        ] {
+            let bytes = find(&types, path).and_then(|place| encode(&types, &place, value));
+            let message = format!("{:#}", bytes.expect_err(path));
+            assert!(message.contains(says), "{path}={value}: {message}");
+        }
+    }
+
+    #[test]
+    fn programs_for_other_machines_are_no_objects() {
+        let err = Types::open(&std::env::current_exe().expect("a test has a path"));
+        let message = format!("{:#}", err.err().expect("it is none"));
+        assert!(message.contains("not a BPF object, but one for"), "{message}");
+    }
 }

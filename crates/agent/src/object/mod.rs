@@ -24,6 +24,9 @@ const DUMP: u32 = 32 << 10;
 /// The kernel's types that a scheduler's operations are of: the cpu form, and the cid form.
 const OPS_TYPES: &[&str] = &["sched_ext_ops", "sched_ext_ops_cid"];
 
+/// The section of the variables that are in the object's arena, a map with a name of its own.
+const ARENA_SECTION: &str = ".addr_space.1";
+
 /// The flag with which the kernel keeps a table of tids.
 const TID_TO_TASK: &str = "SCX_OPS_TID_TO_TASK";
 
@@ -61,19 +64,32 @@ impl Refusal {
     }
 }
 
+/// What the user gave cannot be used: a file that is no scheduler, or a variable or a value that the
+/// scheduler does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Wrong(String);
+
+impl Wrong {
+    fn from_error(err: &anyhow::Error) -> Self {
+        Self(format!("{err:#}"))
+    }
+}
+
 impl Opened {
     /// Opens the file, and gives each variable that is named for an enumerator of the kernel's
     /// (`__SCX_...`) the value that it has in this kernel.
     ///
     /// # Errors
-    /// It cannot be read, or is no BPF object with types.
+    /// It cannot be read, or is no BPF object with types ([`Wrong`]); or the kernel's types cannot be
+    /// read.
     pub fn open(path: &Path) -> Result<Self> {
-        let name = path.display();
         log::begin();
+        // First of all with a reader that says in words what is not right.
+        let types = Types::open(path).map_err(|err| Wrong::from_error(&err))?;
         let object = ObjectBuilder::default().open_file(path).map_err(|err| {
-            anyhow!("{name}: not a BPF object: {}", Refusal::new("open", &err).why)
+            Wrong(format!("libbpf cannot open it: {}", Refusal::new("open", &err).why))
         })?;
-        let types = Types::open(path).with_context(|| name.to_string())?;
         let kernel = Btf::from_path(crate::kernel::BTF)
             .map_err(|err| anyhow!("{}: {err}", crate::kernel::BTF))?;
         let mut opened = Self { object, types, kernel };
@@ -115,12 +131,16 @@ impl Opened {
     ///
     /// # Errors
     /// There is none of this name, or it cannot have the value.
-    pub fn set(&mut self, setting: &Setting) -> Result<()> {
+    pub fn set(&mut self, setting: &Setting) -> Result<(), Wrong> {
         let Setting { name, value } = setting;
-        let context = || format!("--set {name}={value}");
-        let place = globals::find(&self.types, name).with_context(context)?;
-        let bytes = globals::encode(&self.types, &place, value).with_context(context)?;
-        self.write(&place, &bytes).with_context(context)
+        let mut set = || {
+            let place = globals::find(&self.types, name)?;
+            let bytes = globals::encode(&self.types, &place, value)?;
+            self.write(&place, &bytes)
+        };
+        set()
+            .with_context(|| format!("--set {name}={value}"))
+            .map_err(|err| Wrong::from_error(&err))
     }
 
     /// Whether it has such a variable.
@@ -132,7 +152,10 @@ impl Opened {
         let section = &place.section;
         let mut maps = self.object.maps_mut();
         let mut map = maps
-            .find(|map| map.name().to_string_lossy().ends_with(section.as_str()))
+            .find(|map| match section.as_str() {
+                ARENA_SECTION => map.map_type() == MapType::Arena,
+                name => map.name().to_string_lossy().ends_with(name),
+            })
             .with_context(|| format!("the object has no section {section}"))?;
         let value = map.initial_value_mut().with_context(|| format!("{section} has no values"))?;
         let target = value
@@ -239,8 +262,10 @@ impl Opened {
                 }
             }
         }
-        ensure!(found.len() < 2, "the object has {} schedulers; one at a time is run", found.len());
-        found.pop().context("the object has no scheduler: no variable of type sched_ext_ops")
+        let count = found.len();
+        ensure!(count < 2, Wrong(format!("it has {count} schedulers; one at a time is run")));
+        let none = "it has no scheduler: no variable of type sched_ext_ops";
+        Ok(found.pop().ok_or_else(|| Wrong(none.to_owned()))?)
     }
 
     /// After how long without running the watchdog finds a task: `ops.timeout_ms`, or the kernel's
@@ -339,7 +364,7 @@ impl Loaded {
         let Some(section) = self.section(".bss") else { return BTreeMap::new() };
         globals::all(&self.types)
             .into_iter()
-            .filter(|global| global.place.section == ".bss" && !global.name.starts_with("__"))
+            .filter(|global| global.place.section == ".bss" && globals::is_named(&global.name))
             .filter_map(|global| {
                 let value = globals::decode(&self.types, &global.place, &section)?;
                 Some((global.name, value))
@@ -352,9 +377,19 @@ impl Loaded {
 /// an operation of the scheduler's or one that is called.
 fn attaches_by_itself(program: &libbpf_rs::ProgramMut<'_>) -> bool {
     let section = program.section().to_string_lossy();
-    ["tp_btf/", "fentry/", "fexit/", "raw_tp/", "tp/", "kprobe/"]
-        .iter()
-        .any(|kind| section.starts_with(kind))
+    let kind = section.split_once('/').map_or("", |(kind, _)| kind);
+    matches!(
+        kind.trim_end_matches(".s"),
+        "tp_btf"
+            | "fentry"
+            | "fexit"
+            | "raw_tp"
+            | "raw_tracepoint"
+            | "tp"
+            | "tracepoint"
+            | "kprobe"
+            | "kretprobe"
+    )
 }
 
 fn until_zero(bytes: &[u8]) -> String {

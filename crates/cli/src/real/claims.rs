@@ -53,7 +53,9 @@ pub(crate) fn check(args: &ClaimsArgs) -> Result<Claims, Failure> {
     loop {
         match guest.next() {
             Ok(Some(Record::Claim(finding))) => findings.push(finding),
-            Ok(Some(Record::Failed { why: failed })) => why = failed,
+            Ok(Some(Record::Failed { why: failed } | Record::Wrong { why: failed })) => {
+                why = failed
+            }
             Ok(Some(_)) => {}
             Ok(None) => break,
             // What was found before the guest's end stands.

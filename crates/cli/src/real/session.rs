@@ -110,6 +110,10 @@ fn hear(
                     "{name}: Linux {kernel} refuses to {what} it: {why}"
                 )));
             }
+            Record::Wrong { why } => {
+                let object = plan.object.display();
+                return Err(Failure::wrong(format_args!("{object}: {why}")));
+            }
             Record::Failed { why } => return Err(Failure::missing(why)),
             Record::Note { text } => heard.notes.push(text),
             Record::Hello(_) | Record::Doing { .. } | Record::Claim(_) | Record::Done => {}
