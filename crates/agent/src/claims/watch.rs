@@ -29,10 +29,12 @@ pub(super) fn check(lab: &Lab<'_>) -> Result<Findings> {
     let existing = attached.loaded.number("surveyed").unwrap_or(0);
     let storm = fork_storm(lab, &attached)?;
     lab.doing("checking C2: execs");
-    let execs = lab.play(&lab.builtin("nonleader-exec")?, Duration::from_secs(30), || {
-        let count = |name| attached.loaded.number(name).unwrap_or(0);
-        count("nonleader_execs") > 50 && count("released_by_exec") > 1
+    let count = |name| attached.loaded.number(name).unwrap_or(0);
+    let execs = lab.play(&lab.builtin("nonleader-exec")?, Duration::from_secs(20), || {
+        count("nonleader_execs") > 50
     })?;
+    // A few of these, so that the one who releases a pid gets a CPU at once.
+    lab.play(&lonely_execs(), Duration::from_secs(20), || count("released_by_exec") > 5)?;
     lab.play(&leader_execs(2 * lab.cpus()), Duration::from_secs(2), || false)?;
     lab.doing("checking C4: exits");
     lab.play(&lab.builtin("exit-storm")?, Duration::from_secs(3), || false)?;
@@ -76,6 +78,23 @@ fn fork_storm(lab: &Lab<'_>, attached: &Attached) -> Result<Counts> {
     let _few = Sysctl::set("/proc/sys/kernel/pid_max", FEW_PIDS)?;
     let reused = || attached.loaded.number("pids_reused").is_some_and(|reused| reused > 500);
     lab.play(&lab.builtin("fork-storm")?, Duration::from_secs(15), reused)
+}
+
+/// A process that forks children one after another, a thread of which execs.
+fn lonely_execs() -> Program {
+    let code = vec![
+        Instr::Spawn { what: Spawn::Process, entry: Pc(3), name: 1 },
+        Instr::Wait,
+        Instr::Jump(Pc(0)),
+        Instr::Spawn { what: Spawn::Thread, entry: Pc(6), name: 2 },
+        sleep_for(10_000),
+        Instr::Jump(Pc(4)),
+        run_for(100, 300),
+        Instr::Exec { entry: Pc(8), name: 3 },
+        run_for(100, 200),
+        Instr::Exit,
+    ];
+    program(code, &["worker", "shell", "launcher", "image"], vec![process(0, 0)])
 }
 
 /// Processes that fork children which exec.
