@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use scxlab_engine::ExitKind;
-use scxlab_engine::program::{Instr, Pc};
+use scxlab_engine::program::{Instr, Pc, Spawn};
+use scxlab_engine::{ExitKind, Program};
 use scxlab_protocol::{Lost, Setting};
 
 use super::lab::{self, Lab, process, program, run_for};
@@ -49,9 +49,10 @@ pub(super) fn c15(lab: &Lab<'_>) -> Result<Findings> {
 }
 
 fn stalls_and_runs(lab: &Lab<'_>) -> Result<String> {
-    let by_exec = stalls(lab, "nonleader-exec", true)?;
-    let by_exec_masked = stalls(lab, "nonleader-exec", false)?;
-    let by_exit = stalls(lab, "exit-storm", true)?;
+    let execs = lab.builtin("nonleader-exec")?;
+    let by_exec = stalls(lab, "execs", &execs, true)?;
+    let by_exec_masked = stalls(lab, "execs", &execs, false)?;
+    let by_exit = stalls(lab, "exits", &short_lives(4 * lab.cpus()), true)?;
     let by_pid = format!(
         "keyed by pid: ejected {by_exec} s after the loss under exec, {by_exec_masked} s without \
          SCX_OPS_ENQ_EXITING, {by_exit} s under exits"
@@ -67,14 +68,31 @@ fn stalls_and_runs(lab: &Lab<'_>) -> Result<String> {
     ))
 }
 
+/// Processes whose children live for a moment, and are not waited for.
+fn short_lives(n: usize) -> Program {
+    let code = vec![
+        Instr::IgnoreChildren,
+        Instr::Spawn { what: Spawn::Process, entry: Pc(5), name: 1 },
+        Instr::Spawn { what: Spawn::Process, entry: Pc(5), name: 1 },
+        Instr::WaitAll,
+        Instr::Jump(Pc(1)),
+        run_for(200, 1_500),
+        Instr::Exit,
+    ];
+    program(code, &["worker", "burner"], vec![process(0, 0); n])
+}
+
 /// How long after the loss qmap keyed by pid is ejected, in seconds.
-fn stalls(lab: &Lab<'_>, workload: &str, exiting: bool) -> Result<String> {
-    lab.doing(&format!("checking C15: keyed by pid under {workload}, exiting={exiting}"));
-    let attached = lab::attach(qmap(lab, "pid", exiting)?)?;
-    lab.play(&lab.builtin(workload)?, PATIENCE, || !attached.is_up())?;
+fn stalls(lab: &Lab<'_>, what: &str, workload: &Program, exiting: bool) -> Result<String> {
+    let case = format!("keyed by pid under {what}, exiting={exiting}");
+    lab.doing(&format!("checking C15: {case}"));
+    let mut opened = qmap(lab, "pid", exiting)?;
+    // Each tick preempts, and so comes upon a task that has no pid any more sooner.
+    opened.set(&Setting { name: "slice_us".to_owned(), value: "1000".to_owned() })?;
+    let attached = lab::attach(opened)?;
+    lab.play(workload, PATIENCE, || !attached.is_up())?;
     let (stalled, elapsed) = (!attached.is_up(), attached.elapsed());
     let exit = attached.detach()?.exit(elapsed)?;
-    let case = format!("keyed by pid under {workload}, exiting={exiting}");
     holds(stalled, || format!("{case}: it went on for {} s", PATIENCE.as_secs()))?;
     holds(exit.kind == 1026 && exit.reason == ExitKind::ErrorStall.reason(), || {
         format!("{case}: its exit is {} ({}): {}", exit.kind, exit.reason, exit.msg)
