@@ -124,8 +124,8 @@ CPU 0   : nr_run=5 flags=0x1 cpu_rel=0 ksync=1733
 
     #[test]
     fn who_runs_or_sleeps_is_not_lost() {
-        let dump =
-            " *R hog[7] *root -6000ms\n  R a [b] c[1410] sub1-42 -5028ms\n  S d[3] -9000ms\n";
-        assert_eq!(names(dump, 5000), [("a [b] c".to_owned(), 1410, 5028)]);
+        let dump = " *R hog[7] *root -6000ms\n  R a [b] c[1410] sub1-42 -5028ms\n  S d[3] -9000ms\n  X e[4] -5001ms\n";
+        let lost = [("a [b] c".to_owned(), 1410, 5028), ("e".to_owned(), 4, 5001)];
+        assert_eq!(names(dump, 5000), lost);
     }
 }
