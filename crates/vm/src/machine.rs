@@ -66,7 +66,9 @@ impl Machine {
         };
         let accel = match accel {
             Accel::Kvm => "kvm",
-            Accel::Tcg | Accel::Auto => "tcg,thread=multi",
+            // One thread for all CPUs: with one for each, a kernel that changes its own code now and
+            // then dies of it (`Oops: int3`), on a host with little time to spare.
+            Accel::Tcg | Accel::Auto => "tcg,thread=single",
         };
         let socket = |option: &str, path: &Path| {
             let mut arg = OsString::from(option);
