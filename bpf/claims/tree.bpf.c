@@ -50,6 +50,23 @@ struct sched_ext_ops_cid {
 struct task_struct *scx_bpf_tid_to_task(u64 tid) __ksym __weak;
 bool scx_bpf_sub_dispatch(u64 cgroup_id) __ksym __weak;
 
+/* From 7.3 on a scheduler below another inserts only where that one lets it. */
+struct scx_cmask {
+	u32 base;
+	u32 nr_cids;
+	u32 alloc_words;
+	u64 bits[8];
+};
+
+const volatile u64 __SCX_CAP_ENQ, __SCX_CAP_ENQ_IMMED;
+
+s32 scx_bpf_sub_grant(u64 cgroup_id, u64 caps, const struct scx_cmask __arena *cmask__arena,
+		      struct scx_cmask __arena *denied_out__arena__nullable) __ksym __weak;
+u32 scx_bpf_nr_cids(void) __ksym __weak;
+
+/* What the last grant came to. */
+s64 granted;
+
 void bpf_rcu_read_lock(void) __ksym;
 void bpf_rcu_read_unlock(void) __ksym;
 
@@ -69,6 +86,7 @@ struct shared {
 	/* The cgroup of the one below, and whose turn it is. */
 	u64 child;
 	u64 turn;
+	struct scx_cmask cids;
 };
 
 struct {
@@ -142,7 +160,18 @@ void BPF_STRUCT_OPS(tree_enable, struct task_struct *p)
 
 s32 BPF_STRUCT_OPS(tree_sub_attach, struct scx_sub_attach_args *args)
 {
+	u32 i, nr_cids;
+
 	shared.child = args->ops->sub_cgroup_id;
+	if (!bpf_ksym_exists(scx_bpf_sub_grant))
+		return 0;
+	nr_cids = scx_bpf_nr_cids();
+	shared.cids.nr_cids = nr_cids;
+	shared.cids.alloc_words = sizeof(shared.cids.bits) / 8;
+	bpf_for(i, 0, nr_cids)
+		shared.cids.bits[i / 64 % 8] |= 1ull << (i % 64);
+	granted = scx_bpf_sub_grant(shared.child, __SCX_CAP_ENQ | __SCX_CAP_ENQ_IMMED, &shared.cids,
+				    NULL);
 	return 0;
 }
 

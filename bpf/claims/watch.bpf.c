@@ -16,6 +16,7 @@ char _license[] SEC("license") = "GPL";
 /* Of the user-space interface, and of include/linux/sched.h: no BTF has them. */
 #define BPF_ANY 0
 #define PF_EXITING 0x4
+#define TASK_NEW 0x800
 
 #define COUNT(counter) __sync_fetch_and_add(&(counter), 1)
 
@@ -357,6 +358,9 @@ int survey(struct bpf_iter__task *ctx)
 	bool found;
 
 	if (!p)
+		return 0;
+	/* copy_process() gives it its pid before sched_post_fork(): its fork may not be finished. */
+	if (*(volatile unsigned int *)&MORE(p)->__state == TASK_NEW)
 		return 0;
 	comm = MORE(p)->comm;
 	tid = scx_tid_of_task(p);

@@ -239,9 +239,14 @@ mod tests {
     fn every_scheduler_is_found() {
         let root = env::var_os("CARGO_MANIFEST_DIR").unwrap();
         let sources = sources(Path::new(&root).parent().unwrap()).unwrap();
-        for name in
-            ["bpf/example.bpf.c", "schedulers/bpf/qmap.bpf.c", "schedulers/bpf/simple.bpf.c"]
-        {
+        for name in [
+            "bpf/claims/lookup.bpf.c",
+            "bpf/claims/tree.bpf.c",
+            "bpf/claims/watch.bpf.c",
+            "bpf/example.bpf.c",
+            "schedulers/bpf/qmap.bpf.c",
+            "schedulers/bpf/simple.bpf.c",
+        ] {
             assert!(sources.iter().any(|source| source == Path::new(name)), "{name}: {sources:?}");
         }
     }

@@ -27,9 +27,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let machine = Machine { accel: Accel::Tcg, ..Machine::new(image, 2) };
     let mut guest = machine.boot(&cargo, &Arc::new(AtomicBool::new(false)))?;
     println!("{:.1} s: {:?}", start.elapsed().as_secs_f64(), guest.kernel());
-    while let Some(record) = guest.next()? {
-        println!("{:.1} s: {record:?}", start.elapsed().as_secs_f64());
-    }
+    let end = loop {
+        match guest.next() {
+            Ok(Some(record)) => println!("{:.1} s: {record:?}", start.elapsed().as_secs_f64()),
+            end => break end,
+        }
+    };
     println!("{}", guest.log().join("\n"));
+    end?;
     Ok(())
 }
