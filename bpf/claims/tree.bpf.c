@@ -12,7 +12,7 @@ char _license[] SEC("license") = "GPL";
 
 #define COUNT(counter) __sync_fetch_and_add(&(counter), 1)
 
-enum { OTHERS = 16, SLICE_NS = 5000000 };
+enum { OTHERS = 16, SLICE_NS = 5000000, QUEUE = 0 };
 
 struct sched_ext_entity___tid {
 	u64 tid;
@@ -66,8 +66,9 @@ u64 own_found, own_missed, others_found, others_missed, others_inserted;
 
 /* What this scheduler's arena has: a cid-form one must have an arena. */
 struct shared {
-	/* The cgroup of the one below. */
+	/* The cgroup of the one below, and whose turn it is. */
 	u64 child;
+	u64 turn;
 };
 
 struct {
@@ -104,7 +105,7 @@ static __always_inline void look(struct task_struct *p)
 		COUNT(others_found);
 		if (insert_others) {
 			COUNT(others_inserted);
-			scx_bpf_dsq_insert(found, SCX_DSQ_GLOBAL, SLICE_NS, 0);
+			scx_bpf_dsq_insert(found, QUEUE, SLICE_NS, 0);
 		}
 	}
 }
@@ -114,15 +115,17 @@ void BPF_STRUCT_OPS(tree_enqueue, struct task_struct *p, u64 enq_flags)
 	COUNT(enqueued);
 	if (look_in_enqueue)
 		look(p);
-	scx_bpf_dsq_insert(p, SCX_DSQ_GLOBAL, SLICE_NS, enq_flags);
+	scx_bpf_dsq_insert(p, QUEUE, SLICE_NS, enq_flags);
 }
 
-/* Its own tasks are in the global queue, from where the kernel takes them before it calls this. */
+/* Its own tasks and those of the one below come first in turns. */
 void BPF_STRUCT_OPS(tree_dispatch, s32 cid, struct task_struct *prev)
 {
 	u64 child = shared.child;
 
-	if (child)
+	if (child && (shared.turn++ & 1) && scx_bpf_sub_dispatch(child))
+		return;
+	if (!scx_bpf_dsq_move_to_local(QUEUE) && child)
 		scx_bpf_sub_dispatch(child);
 }
 
@@ -155,7 +158,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(tree_init)
 		scx_bpf_tid_to_task(1);
 		bpf_rcu_read_unlock();
 	}
-	return 0;
+	return scx_bpf_create_dsq(QUEUE, -1);
 }
 
 void BPF_STRUCT_OPS(tree_exit, struct scx_exit_info *ei)

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::needs::{LIBELF, Need, QEMU, ZLIB};
+use crate::needs::{LIBELF, Need, PIP, QEMU, ZLIB};
 use crate::{agent, bpf};
 
 /// What is needed of the machine.
-pub const NEEDS: &[Need] = &[LIBELF, ZLIB, QEMU];
+pub const NEEDS: &[Need] = &[LIBELF, ZLIB, PIP, QEMU];
 
 /// The kernels that the tests boot: with tids of its own, the last without, and the oldest with
 /// sched_ext that Debian has.

@@ -1,6 +1,6 @@
 //! The lanes, in the order in which they run. To add one, add it here.
 
-use crate::needs::{APT, C_LINKER, CLIPPY, LIBELF, Need, QEMU, RUSTFMT, ZLIB};
+use crate::needs::{APT, C_LINKER, CLIPPY, LIBELF, Need, PIP, QEMU, RUSTFMT, ZLIB};
 
 /// One thing that passes, fails or is skipped.
 pub struct Lane {
@@ -96,7 +96,7 @@ pub const LANES: &[Lane] = &[
     Lane {
         name: "kernels",
         when: When::Test,
-        needs: &[C_LINKER, LIBELF, ZLIB, QEMU, APT],
+        needs: &[C_LINKER, LIBELF, ZLIB, PIP, QEMU, APT],
         what: What::Kernels,
     },
     // Every interleaving of the id table's operations, and every value that a load may see. Has a

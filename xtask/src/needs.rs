@@ -52,6 +52,13 @@ pub const ZLIB: Need = Need {
 pub const APT: Need =
     Need { name: "apt-get", probe: &["apt-get", "--version"], source: Source::Apt("apt") };
 
+/// For the compiler, which comes as a Python package.
+pub const PIP: Need = Need {
+    name: "pip",
+    probe: &["python3", "-m", "pip", "--version"],
+    source: Source::Apt("python3-pip"),
+};
+
 pub const QEMU: Need = Need {
     name: "QEMU",
     probe: &["qemu-system-x86_64", "--version"],

@@ -92,6 +92,10 @@ impl Guest {
     /// # Errors
     /// The guest ended, hangs, or sent what is no record; or somebody wants to stop. The guest is
     /// gone then too.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it can fail, and ends with the first failure"
+    )]
     pub fn next(&mut self) -> Result<Option<Record>, VmError> {
         let record = self.qemu.record(SILENCE, &self.interrupt);
         match record {

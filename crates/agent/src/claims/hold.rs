@@ -17,11 +17,15 @@ const ROUNDS: u64 = 5;
 /// How long the task may take to die.
 const MOST_NS: u64 = 3_000_000_000;
 
-pub(super) fn check(lab: &Lab<'_>, attached: &mut Attached) -> Result<Result<String>> {
+pub(super) fn check(
+    lab: &Lab<'_>,
+    attached: &mut Attached,
+    programs: &mut Programs,
+) -> Result<Result<String>> {
     lab.doing("checking C6: tasks that die in a reader's section");
     let mut least = u64::MAX;
     for _ in 0..ROUNDS {
-        match round(lab, attached)? {
+        match round(attached, programs)? {
             Ok(dead_for_ns) => least = least.min(dead_for_ns),
             Err(broken) => return Ok(Err(broken)),
         }
@@ -34,7 +38,7 @@ pub(super) fn check(lab: &Lab<'_>, attached: &mut Attached) -> Result<Result<Str
 }
 
 /// How long the reader went on with the dead task, in ns.
-fn round(lab: &Lab<'_>, attached: &mut Attached) -> Result<Result<u64>> {
+fn round(attached: &mut Attached, programs: &mut Programs) -> Result<Result<u64>> {
     let (to_us, from_victim) = channel();
     let (to_victim, from_us) = channel::<()>();
     let victim = thread::spawn(move || {
@@ -43,7 +47,7 @@ fn round(lab: &Lab<'_>, attached: &mut Attached) -> Result<Result<u64>> {
         let _ = from_us.recv();
     });
     let pid = from_victim.recv()?;
-    let tid = Programs::load(lab, false)?.tid_of(pid)?.context("the thread has no tid")?;
+    let tid = programs.tid_of(pid)?.context("the thread has no tid")?;
     let killer = thread::spawn(move || {
         thread::sleep(Duration::from_millis(50));
         drop(to_victim);

@@ -10,6 +10,8 @@ mod hold;
 mod lab;
 mod log;
 mod programs;
+mod stall;
+mod storm;
 mod subs;
 mod watch;
 
@@ -53,6 +55,9 @@ const CHECKS: &[Check] = &[
     Check { claims: &[(9, Native)], check: subs::c9 },
     Check { claims: &[(10, Native)], check: subs::c10 },
     Check { claims: &[(12, Native)], check: programs::c12 },
+    Check { claims: &[(14, Any)], check: storm::c14 },
+    Check { claims: &[(15, Any)], check: stall::c15 },
+    Check { claims: &[(16, Any)], check: stall::c16 },
 ];
 
 /// Checks the claims of those numbers, or all if there are none.

@@ -28,7 +28,11 @@ pub(super) fn check(lab: &Lab<'_>) -> Result<Findings> {
     attached.loaded.walk("survey")?;
     let existing = attached.loaded.number("surveyed").unwrap_or(0);
     let storm = fork_storm(lab, &attached)?;
-    let execs = lab.play(&lab.builtin("nonleader-exec")?, Duration::from_secs(6), || false)?;
+    lab.doing("checking C2: execs");
+    let execs = lab.play(&lab.builtin("nonleader-exec")?, Duration::from_secs(30), || {
+        let count = |name| attached.loaded.number(name).unwrap_or(0);
+        count("nonleader_execs") > 50 && count("released_by_exec") > 1
+    })?;
     lab.play(&leader_execs(2 * lab.cpus()), Duration::from_secs(2), || false)?;
     lab.doing("checking C4: exits");
     lab.play(&lab.builtin("exit-storm")?, Duration::from_secs(3), || false)?;
@@ -36,7 +40,10 @@ pub(super) fn check(lab: &Lab<'_>) -> Result<Findings> {
     let last = kernel.as_mut().map(Programs::peek).transpose()?;
     let issued = chunks::Issued::read(&attached.loaded);
     survey_zombies(lab, &mut attached)?;
-    let c6 = if lab.is_native() { Some(hold::check(lab, &mut attached)?) } else { None };
+    let c6 = match &mut kernel {
+        Some(programs) => Some(hold::check(lab, &mut attached, programs)?),
+        None => None,
+    };
     let asked = ask_for_nobody(&mut attached, issued.highest())?;
     attached.loaded.call("stop_watching", &mut [])?;
     let seen = Seen { counters: attached.loaded.counters() };

@@ -211,6 +211,15 @@ impl Opened {
         Ok(all.into_iter().filter(|(_, bit)| set & bit != 0).map(|(name, _)| name).collect())
     }
 
+    /// Leaves programs out of what is loaded.
+    pub fn leave_out(&mut self, names: &[&str]) {
+        for mut program in self.object.progs_mut() {
+            if names.iter().any(|&name| program.name() == name) {
+                program.set_autoload(false);
+            }
+        }
+    }
+
     /// Sets a number among the operations: `ops.sub_cgroup_id`, say.
     ///
     /// # Errors
