@@ -61,12 +61,18 @@ pub enum VmError {
         /// The kernel's log.
         log: Vec<String>,
     },
+    /// The kernel ran out of memory, killed something for it, and then nothing more came.
+    #[error("the guest ran out of memory; --memory gives it more{}", tail(log))]
+    OutOfMemory {
+        /// The kernel's log.
+        log: Vec<String>,
+    },
     /// QEMU ended before the agent was done.
     #[error("the guest ended before it was done ({status}){}", tail(log))]
     Ended {
-        /// What QEMU ended with.
+        /// What QEMU ended with, or what had to be done about it.
         status: String,
-        /// The kernel's log, or what QEMU said.
+        /// The kernel's log, and what QEMU said.
         log: Vec<String>,
     },
     /// A line from the guest is no record.
