@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use scxlab_engine::{ExitKind, Nanos};
@@ -191,13 +191,18 @@ impl Outcome {
     }
 }
 
-/// True from when the user, or the system, asks us to stop.
+/// True from when the user, or the system, asks us to stop. A command that runs several guests asks
+/// for this several times; there is one handler.
 fn on_interrupt() -> Arc<AtomicBool> {
-    let interrupt = Arc::new(AtomicBool::new(false));
-    let flag = interrupt.clone();
-    // If there is a handler already, the signal ends us, and the guest dies with us.
-    let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
-    interrupt
+    static INTERRUPT: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    let set = || {
+        let interrupt = Arc::new(AtomicBool::new(false));
+        let flag = interrupt.clone();
+        // Without a handler the signal ends us, and the guest dies with us.
+        let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
+        interrupt
+    };
+    INTERRUPT.get_or_init(set).clone()
 }
 
 fn vm_failure(err: VmError) -> Failure {
