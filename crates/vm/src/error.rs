@@ -61,8 +61,8 @@ pub enum VmError {
         /// The kernel's log.
         log: Vec<String>,
     },
-    /// The kernel ran out of memory, killed something for it, and then nothing more came.
-    #[error("the guest ran out of memory; --memory gives it more{}", tail(log))]
+    /// The kernel ran out of memory, killed something for it or panicked, and then nothing more came.
+    #[error("the guest ran out of memory; --memory gives it more{}", tail(since_panic(log)))]
     OutOfMemory {
         /// The kernel's log.
         log: Vec<String>,
@@ -91,10 +91,12 @@ pub enum VmError {
 /// What the kernel says that it panics, first: its reason, and not the end of the registers' dump.
 pub(crate) const PANIC: &str = "Kernel panic - not syncing";
 
-/// The log from the panic on, or what fits of it.
+/// The log from the panic on, or what fits of it. All of it without a panic.
 fn since_panic(log: &[String]) -> &[String] {
-    let first = log.iter().position(|line| line.contains(PANIC)).unwrap_or(0);
-    &log[first..log.len().min(first + SHOWN)]
+    match log.iter().position(|line| line.contains(PANIC)) {
+        Some(first) => &log[first..log.len().min(first + SHOWN)],
+        None => log,
+    }
 }
 
 /// The end of a log, to be put at the end of a sentence.

@@ -27,8 +27,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Records that may wait for us; then the guest waits.
 const WAITING: usize = 16;
 
-/// With which the kernel says that it killed a process because it was out of memory.
-const KILLED: &str = "ut of memory: Killed process";
+/// How the kernel says that it was out of memory and killed a process, or found none to kill.
+const OUT_OF_MEMORY: [&str; 2] = ["ut of memory: Killed process", "System is deadlocked on memory"];
 
 /// The process, and what it says.
 #[derive(Debug)]
@@ -173,10 +173,10 @@ impl Qemu {
     /// What the log says why nothing more comes, or else `otherwise`.
     fn why(&self, otherwise: impl FnOnce(Vec<String>) -> VmError) -> VmError {
         let log = self.log.lines();
-        if self.log.panicked().is_some() {
-            VmError::Panicked { log }
-        } else if log.iter().any(|line| line.contains(KILLED)) {
+        if log.iter().any(|line| OUT_OF_MEMORY.iter().any(|says| line.contains(says))) {
             VmError::OutOfMemory { log }
+        } else if self.log.panicked().is_some() {
+            VmError::Panicked { log }
         } else {
             otherwise([log, self.complaints.lines()].concat())
         }

@@ -269,10 +269,14 @@ fn a_panic_needs_no_patience() {
 
 #[test]
 fn one_that_runs_out_of_memory() {
-    let log = "Out of memory: Killed process 70 (job) total-vm:1kB";
-    let message = StandIn::new(&format!("hello; echo '{log}' | console")).message();
-    let first = "the guest ran out of memory; --memory gives it more; its last lines:";
-    assert_eq!(message, format!("{first}\n    {log}"));
+    for log in [
+        "Out of memory: Killed process 70 (job) total-vm:1kB",
+        "Kernel panic - not syncing: System is deadlocked on memory",
+    ] {
+        let message = StandIn::new(&format!("hello; echo '{log}' | console")).message();
+        let first = "the guest ran out of memory; --memory gives it more; its last lines:";
+        assert_eq!(message, format!("{first}\n    {log}"));
+    }
 }
 
 #[test]
