@@ -73,7 +73,7 @@ fn vm(kernel: &str, args: &MachineArgs) -> Result<Machine, Failure> {
     if cpus > MOST_CPUS {
         return Err(Failure::wrong(format_args!("--cpus {cpus}: a VM has at most {MOST_CPUS}")));
     }
-    if cpus % (args.smt * args.llcs) != 0 {
+    if !cpus.is_multiple_of(args.smt * args.llcs) {
         return Err(Failure::wrong(format_args!(
             "--cpus {cpus} --smt {} --llcs {}: the CPUs are not that many times the others",
             args.smt, args.llcs
