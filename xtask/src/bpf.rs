@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 /// Where sources are.
-const SOURCES: &[&str] = &["schedulers/bpf", "bpf", "bpf/claims"];
+const SOURCES: &[&str] = &["schedulers/bpf", "bpf", "bpf/claims", "bpf/tests"];
 /// Where objects go, and below it all that is needed on the way.
 const TARGET: &str = "target/bpf";
 /// Where `--install` puts the compiler, and where it is found again.

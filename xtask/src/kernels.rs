@@ -49,6 +49,8 @@ pub fn test(root: &Path, install: bool) -> Result<()> {
             "real-kernels",
             "--test",
             "vm",
+            "--test",
+            "vm_faults",
             "--",
             "--test-threads",
             "1",

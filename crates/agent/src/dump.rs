@@ -57,8 +57,8 @@ pub fn lost(dump: &str, timeout_ns: u64) -> Vec<Lost> {
 }
 
 fn dumped_task(line: &str) -> Option<Lost> {
-    // The state, and then the name, which may have anything in it. A task whose exit is notified is
-    // X or Z (`task_state_to_char()`), also while it is runnable. One that runs has a mark before.
+    // The state, and then the name, which may have anything in it. A task whose exit is notified is X
+    // or Z (`task_state_to_char()`), also while it is runnable.
     let line = line.trim_start();
     let rest = ["R ", "X ", "Z "].iter().find_map(|state| line.strip_prefix(state))?;
     let (task, since) = rest.rsplit_once(' ')?;
@@ -124,8 +124,9 @@ CPU 0   : nr_run=5 flags=0x1 cpu_rel=0 ksync=1733
 
     #[test]
     fn who_runs_or_sleeps_is_not_lost() {
-        let dump =
-            " *R hog[7] *root -6000ms\n  R a [b] c[1410] sub1-42 -5028ms\n  S d[3] -9000ms\n";
-        assert_eq!(names(dump, 5000), [("a [b] c".to_owned(), 1410, 5028)]);
+        let dump = " *R hog[7] *root -6000ms\n  R a [b] c[1410] sub1-42 -5028ms\n  S d[3] -9000ms\n\
+             \x20 X e[4] -5001ms\n";
+        let lost = [("a [b] c".to_owned(), 1410, 5028), ("e".to_owned(), 4, 5001)];
+        assert_eq!(names(dump, 5000), lost);
     }
 }

@@ -61,7 +61,8 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     let mut counters = attached.loaded.counters();
     let tids = tids(&mut counters);
     let tasks = player.counts();
-    ensure!(tasks.forked > 0, "the workload did not start any task");
+    // A scheduler may be ejected before there is anything to schedule, by its own `ops.init` for one.
+    ensure!(tasks.forked > 0 || !attached.is_up(), "the workload did not start any task");
     let refusals = player.refusals();
     let lost = dump.as_deref().map(|dump| dump::lost(dump, timeout_ns));
     // A lost task may hold up whoever frees the others.

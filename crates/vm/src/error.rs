@@ -61,12 +61,18 @@ pub enum VmError {
         /// The kernel's log.
         log: Vec<String>,
     },
+    /// The kernel ran out of memory, killed something for it or panicked, and then nothing more came.
+    #[error("the guest ran out of memory; --memory gives it more{}", tail(since_panic(log)))]
+    OutOfMemory {
+        /// The kernel's log.
+        log: Vec<String>,
+    },
     /// QEMU ended before the agent was done.
     #[error("the guest ended before it was done ({status}){}", tail(log))]
     Ended {
-        /// What QEMU ended with.
+        /// What QEMU ended with, or what had to be done about it.
         status: String,
-        /// The kernel's log, or what QEMU said.
+        /// The kernel's log, and what QEMU said.
         log: Vec<String>,
     },
     /// A line from the guest is no record.
@@ -97,10 +103,12 @@ impl VmError {
 /// What the kernel says that it panics, first: its reason, and not the end of the registers' dump.
 pub(crate) const PANIC: &str = "Kernel panic - not syncing";
 
-/// The log from the panic on, or what fits of it.
+/// The log from the panic on, or what fits of it. All of it without a panic.
 fn since_panic(log: &[String]) -> &[String] {
-    let first = log.iter().position(|line| line.contains(PANIC)).unwrap_or(0);
-    &log[first..log.len().min(first + SHOWN)]
+    match log.iter().position(|line| line.contains(PANIC)) {
+        Some(first) => &log[first..log.len().min(first + SHOWN)],
+        None => log,
+    }
 }
 
 /// The end of a log, to be put at the end of a sentence.

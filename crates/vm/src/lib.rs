@@ -11,10 +11,12 @@ mod archive;
 mod error;
 mod guest;
 mod initramfs;
+mod lines;
 mod machine;
+mod qemu;
 
 pub use agent::find_agent;
 pub use error::VmError;
 pub use guest::{Guest, Note};
 pub use initramfs::Cargo;
-pub use machine::{Accel, Machine};
+pub use machine::{Accel, Limits, Machine};

@@ -1,0 +1,112 @@
+//! Faults of guests, on real kernels: each ends with its own message, and leaves nothing running.
+//! What takes longer is written down in crates/vm/README.md.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// The command with a scheduler of bpf/tests, which `cargo xtask bpf` puts beside the others.
+fn run(scheduler: &str, duration: &str, dir: &Path) -> Command {
+    let exe = PathBuf::from(assert_cmd::cargo::cargo_bin!("scxlab"));
+    let target = exe.ancestors().nth(2).expect("it is in a target directory");
+    let object = target.join("bpf").join(format!("{scheduler}.bpf.o"));
+    let mut command = Command::new(&exe);
+    command.arg("run").arg(object).args(["--on", "vm:7.2", "--accel", "tcg"]);
+    command.args(["--workload", "hogs", "--duration", duration]);
+    command.env("TMPDIR", dir).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+/// Status and message.
+fn failure(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// No file in the directory for temporary ones, and no guest whose socket was there.
+fn leaves_nothing(dir: &TempDir) {
+    assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), 0);
+    assert_eq!(guests(dir.path()), []);
+}
+
+/// The QEMUs whose files are in a directory.
+fn guests(dir: &Path) -> Vec<Pid> {
+    let dir = dir.display().to_string();
+    let all = fs::read_dir("/proc").expect("there is /proc").flatten();
+    let guests = all.filter(|process| {
+        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&dir)
+    });
+    let pids = guests.filter_map(|process| process.file_name().to_string_lossy().parse().ok());
+    pids.map(Pid::from_raw).collect()
+}
+
+/// Starts it, and waits until its guest has been there for a moment.
+fn with_a_guest(dir: &Path) -> (Child, Pid) {
+    let child = run("idle", "60s", dir).spawn().expect("it starts");
+    let begin = Instant::now();
+    while guests(dir).is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "no guest is started");
+        thread::sleep(Duration::from_millis(20));
+    }
+    thread::sleep(Duration::from_secs(2));
+    (child, guests(dir)[0])
+}
+
+#[test]
+fn the_verifier_s_last_lines_are_shown() {
+    let dir = directory();
+    let (status, message) = failure(&run("refused", "1s", dir.path()).output().expect("it runs"));
+    assert_eq!(status, Some(1), "{message}");
+    let first = message.lines().next().unwrap_or_default();
+    assert!(first.starts_with("scxlab: refused: Linux 7.2."), "{message}");
+    assert!(first.contains(" refuses to load it: "), "{message}");
+    assert!(message.contains("invalid mem access 'trusted_ptr_or_null_'"), "{message}");
+    leaves_nothing(&dir);
+}
+
+/// A guest in which nobody is run is still heard: the agent is above all schedulers.
+#[test]
+fn a_scheduler_that_runs_nobody_is_ejected() {
+    let dir = directory();
+    let output = run("idle", "40s", dir.path()).output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}{}", failure(&output).1);
+    assert!(text.contains("EJECTED") && text.contains("runnable task stall"), "{text}");
+    leaves_nothing(&dir);
+}
+
+#[test]
+fn a_guest_that_is_killed() {
+    let dir = directory();
+    let (child, guest) = with_a_guest(dir.path());
+    kill(guest, Signal::SIGKILL).expect("it is there");
+    let (status, message) = failure(&child.wait_with_output().expect("it ends"));
+    assert_eq!(status, Some(3), "{message}");
+    let first = "scxlab: the guest ended before it was done (signal: 9 (SIGKILL))";
+    assert!(message.starts_with(first), "{message}");
+    leaves_nothing(&dir);
+}
+
+/// Nothing can be tidied up then; but nothing goes on.
+#[test]
+fn a_command_that_is_killed_takes_its_guest_with_it() {
+    let dir = directory();
+    let (mut child, _) = with_a_guest(dir.path());
+    child.kill().expect("it is there");
+    child.wait().expect("it ends");
+    let begin = Instant::now();
+    while !guests(dir.path()).is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "its guest goes on");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
