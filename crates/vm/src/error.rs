@@ -88,18 +88,6 @@ pub enum VmError {
     Interrupted,
 }
 
-impl VmError {
-    /// Whether the emulation is to blame, so that another try is worth it: a CPU came across a
-    /// breakpoint that the kernel uses to patch its code (a static key, say) after it was gone
-    /// again. A processor cannot; QEMU's emulation of several, each in a thread, can now and then.
-    pub fn is_stale_code(&self) -> bool {
-        match self {
-            Self::Panicked { log } => log.iter().any(|line| line.contains("Oops: int3")),
-            _ => false,
-        }
-    }
-}
-
 /// What the kernel says that it panics, first: its reason, and not the end of the registers' dump.
 pub(crate) const PANIC: &str = "Kernel panic - not syncing";
 

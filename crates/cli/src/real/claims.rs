@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use scxlab_protocol::{Finding, Job, Record, Task, Verdict};
-use scxlab_vm::{Guest, VmError};
 
 use super::{guest, objects, place};
 use crate::args::{ClaimsArgs, MachineArgs, Place};
@@ -18,9 +17,6 @@ const DIRECTORY: &str = "/claims";
 
 /// The claim about what cannot be provoked on a real kernel: an insert that fails.
 const ENGINE_ONLY: &str = "C13";
-
-/// Guests that the emulation may fail.
-const TRIES: u32 = 5;
 
 /// What the claims came to, on which kernel.
 pub(crate) struct Claims {
@@ -48,58 +44,29 @@ pub(crate) fn check(args: &ClaimsArgs) -> Result<Claims, Failure> {
     };
     let files: Vec<(PathBuf, PathBuf)> =
         OBJECTS.iter().map(file).collect::<Result<_, Failure>>()?;
-    let mut said = Said::default();
-    for tries in 1.. {
-        let task = Task::Claims { objects: PathBuf::from(DIRECTORY), only: said.missing() };
-        let job = Job { task, seed: args.seed, cpus: machine.cpus };
-        let mut guest = guest::boot(&machine, job, files.clone())?;
-        said.kernel = guest.kernel().release.clone();
-        match said.listen(&mut guest) {
-            Ok(()) => break,
-            Err(err) if err.is_stale_code() && tries < TRIES => {
-                eprintln!("scxlab: the emulation failed the guest's kernel; on with another guest");
+    let task = Task::Claims { objects: PathBuf::from(DIRECTORY), only: Vec::new() };
+    let job = Job { task, seed: args.seed, cpus: machine.cpus };
+    let mut guest = guest::boot(&machine, job, files)?;
+    let kernel = guest.kernel().release.clone();
+    let mut findings = Vec::new();
+    let mut why = "the agent did not report it".to_owned();
+    loop {
+        match guest.next() {
+            Ok(Some(Record::Claim(finding))) => findings.push(finding),
+            Ok(Some(Record::Failed { why: failed } | Record::Wrong { why: failed })) => {
+                why = failed
             }
+            Ok(Some(_)) => {}
+            Ok(None) => break,
             // What was found before the guest's end stands.
-            Err(err) if !said.findings.is_empty() => {
-                said.why = Some(err.to_string());
+            Err(err) if !findings.is_empty() => {
+                why = err.to_string();
                 break;
             }
             Err(err) => return Err(Failure::missing(err)),
         }
     }
-    let why = said.why.unwrap_or_else(|| "the agent did not report it".to_owned());
-    Ok(Claims { kernel: said.kernel, outcomes: outcomes(said.findings, &why) })
-}
-
-/// What the agent has said so far, in one guest or in several.
-#[derive(Default)]
-struct Said {
-    kernel: String,
-    findings: Vec<Finding>,
-    why: Option<String>,
-}
-
-impl Said {
-    /// Takes in all that it says.
-    fn listen(&mut self, guest: &mut Guest) -> Result<(), VmError> {
-        while let Some(record) = guest.next()? {
-            match record {
-                Record::Claim(finding) => self.findings.push(finding),
-                Record::Failed { why } | Record::Wrong { why } => self.why = Some(why),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// The numbers of the claims that it said nothing of; none at all at first, which means all.
-    fn missing(&self) -> Vec<u8> {
-        if self.findings.is_empty() {
-            return Vec::new();
-        }
-        let numbers = claims::numbers().filter_map(|number| number[1..].parse().ok());
-        numbers.filter(|&n| self.findings.iter().all(|finding| finding.claim != n)).collect()
-    }
+    Ok(Claims { kernel, outcomes: outcomes(findings, &why) })
 }
 
 /// Each claim that a kernel can show. Those without a finding were not tried, for the reason `why`.
