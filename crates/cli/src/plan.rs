@@ -89,7 +89,8 @@ pub(crate) fn scheduler(
     if is_file(name) {
         let known: Vec<_> = scxlab_schedulers::BUILTINS.iter().map(|b| b.name).collect();
         return Err(Failure::missing(format_args!(
-            "{name}: compiled schedulers do not run on the engine yet; use a built-in one: {}",
+            "{name}: compiled schedulers do not run on the engine yet; give --on vm:7.2, or use a \
+             built-in one: {}",
             known.join(", ")
         )));
     }

@@ -92,14 +92,11 @@ fn command_lines_that_make_no_sense() {
 }
 
 #[test]
-fn places_that_are_not_there_yet() {
-    for place in ["vm:7.2", "vm:./bzImage", "host"] {
-        refuses(&["run", "qmap", "--on", place], 3, &[place, "--on engine"]);
-        refuses(&["claims", "--on", place], 3, &[place, "--on engine"]);
-    }
+fn compiled_schedulers_are_for_kernels() {
     for file in ["scx_simple.bpf.o", "./qmap", "/no/such.bpf.o"] {
-        let parts = [file, "compiled schedulers do not run on the engine yet", "qmap, simple"];
+        let parts = [file, "not run on the engine yet", "--on vm:7.2", "qmap, simple"];
         refuses(&["run", file], 3, &parts);
+        refuses(&["run", file, "--on", "vm:7.2"], 2, &[file, "there is no such file"]);
     }
 }
 
