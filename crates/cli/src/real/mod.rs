@@ -1,7 +1,7 @@
 //! `scxlab run` on a real kernel: in a VM, or on the host.
 //!
 //! The agent does the work there; here its [`Job`](scxlab_protocol::Job) is made up, and its
-//! [`Record`](scxlab_protocol::Record)s become the same [`Report`](crate::report::Report) that the
+//! [`Record`](scxlab_protocol::Record)s become the same [`Report`] that the
 //! engine gives.
 
 mod claims;
