@@ -267,14 +267,16 @@ static __always_inline void check_released(struct task_struct *p, u64 tid)
 
 /*
  * A leader that dies of an exec in another thread goes on to its last switch while that thread
- * releases its pid. Which is first is chance; here the leader of a "shell" waits a little for it.
+ * releases its pid, and a child while its parent does. Which is first is chance; here a "shell" and
+ * an "image" wait a little for it.
  */
 static __always_inline void wait_for_release(struct task_struct *p)
 {
 	const char *comm = MORE(p)->comm;
 	u64 start = bpf_ktime_get_ns();
 
-	if (p->pid != MORE(p)->tgid || comm[0] != 's' || comm[1] != 'h' || comm[2] != 'e')
+	if (p->pid != MORE(p)->tgid ||
+	    !((comm[0] == 's' && comm[1] == 'h') || (comm[0] == 'i' && comm[1] == 'm')))
 		return;
 	bpf_repeat(MANY) {
 		if (!*(struct pid *volatile *)&MORE(p)->thread_pid ||
@@ -342,9 +344,9 @@ int BPF_PROG(switched, bool preempt, struct task_struct *prev, struct task_struc
 	return 0;
 }
 
-/* C5: nothing of the task is left but its memory. C6: what a reader holds is not freed. */
-u64 held_tid, held_freed_at;
+#include "hold.bpf.h"
 
+/* C5: nothing of the task is left but its memory. C6: what a reader holds is not freed. */
 SEC("tp_btf/sched_process_free")
 int BPF_PROG(gone, struct task_struct *p)
 {
@@ -435,55 +437,6 @@ int ask(struct question *question)
 	bpf_rcu_read_lock();
 	question->found = scx_tid_to_task(question->tid) != NULL;
 	bpf_rcu_read_unlock();
-	return 0;
-}
-
-/*
- * C6: looks a task up and holds it, in one RCU section, until it has been dead for a while: longer
- * than the kernel would take to free it if nobody read.
- */
-struct held {
-	u64 tid;
-	u64 most_ns;
-	u64 found;
-	/* It died in the section, and the section went on for so long after. */
-	u64 dead_for_ns;
-	u64 intact;
-	u64 freed;
-};
-
-u64 holding;
-
-#define LINGER_NS 60000000
-
-SEC("syscall")
-int hold(struct held *held)
-{
-	u64 tid = held->tid, start = bpf_ktime_get_ns(), now = start, dead = 0;
-	struct task_struct *p;
-	s32 pid;
-
-	held_tid = tid;
-	held_freed_at = 0;
-	bpf_rcu_read_lock();
-	p = scx_tid_to_task(tid);
-	if (p) {
-		held->found = 1;
-		pid = p->pid;
-		holding = tid;
-		bpf_repeat(MANY) {
-			now = bpf_ktime_get_ns();
-			if (!dead && !scx_tid_to_task(tid))
-				dead = now;
-			if (dead ? now - dead > LINGER_NS : now - start > held->most_ns)
-				break;
-		}
-		held->dead_for_ns = dead ? now - dead : 0;
-		held->intact = p->pid == pid && (!scx_tid_is_native() || scx_tid_of_task(p) == tid);
-		held->freed = held_freed_at != 0;
-	}
-	bpf_rcu_read_unlock();
-	holding = 0;
 	return 0;
 }
 

@@ -34,7 +34,9 @@ pub(super) fn check(lab: &Lab<'_>) -> Result<Findings> {
         count("nonleader_execs") > 50
     })?;
     // A few of these, so that the one who releases a pid gets a CPU at once.
-    lab.play(&lonely_execs(), Duration::from_secs(20), || count("released_by_exec") > 5)?;
+    lab.play(&lonely_execs(), Duration::from_secs(20), || {
+        count("released_by_exec") > 5 && count("released_by_wait") > 5
+    })?;
     lab.play(&leader_execs(2 * lab.cpus()), Duration::from_secs(2), || false)?;
     lab.doing("checking C4: exits");
     lab.play(&lab.builtin("exit-storm")?, Duration::from_secs(3), || false)?;
