@@ -16,17 +16,11 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::wait::wait;
 
-use crate::job;
-use crate::report::Report;
-
 /// Where the job is, in a VM.
 const JOB: &str = "/job.json";
 
 /// The name of the virtio port to the command.
 const PORT: &str = "scxlab";
-
-/// Set for the process that does the job.
-const WORKER: &str = "SCXLAB_WORKER";
 
 /// What is mounted: the kind, and where. Those that a kernel lacks are not needed by all jobs.
 const MOUNTS: &[(&str, &str)] = &[
@@ -67,7 +61,7 @@ fn guest() -> Result<()> {
     thread::spawn(move || end_with_the_command(&mut input));
     let mut worker = Command::new(env::current_exe().context("where am I?")?);
     // A process group of its own, and the port for its standard output.
-    worker.arg("job").arg(JOB).env(WORKER, "1").process_group(0).stdout(out);
+    worker.arg("job").arg(JOB).process_group(0).stdout(out);
     let worker = worker.spawn().context("cannot start the job")?;
     let worker = nix::unistd::Pid::from_raw(worker.id() as i32);
     loop {
@@ -101,11 +95,4 @@ fn port() -> Result<PathBuf> {
         thread::sleep(Duration::from_millis(50));
     }
     bail!("this machine has no virtio port named {PORT}")
-}
-
-/// Does the job in a file, and says all that there is to say to standard output.
-pub(crate) fn do_job(file: &std::path::Path) -> ExitCode {
-    let report = Report::new(std::io::stdout());
-    job::run(file, &report);
-    ExitCode::SUCCESS
 }
