@@ -31,6 +31,54 @@ impl Insn {
             imm: i32::from_le_bytes(imm),
         }
     }
+
+    /// The code of a call.
+    pub const CALL: u8 = 0x85;
+    /// The code of a 64-bit immediate load.
+    pub const LOAD_WIDE: u8 = 0x18;
+    /// The bit of a code that says that the operand is a register, in classes that have it.
+    pub const REGISTER: u8 = 0x08;
+
+    /// The low three bits of the code: see [`class`].
+    pub fn class(self) -> u8 {
+        self.code & 7
+    }
+
+    /// Whether it is the first of the two of a 64-bit immediate load.
+    pub fn is_wide(self) -> bool {
+        self.code == Self::LOAD_WIDE
+    }
+
+    /// Bytes that a load or a store accesses.
+    pub fn access_size(self) -> u32 {
+        [4, 2, 1, 8][usize::from(self.code >> 3 & 3)]
+    }
+
+    /// The same load or store of so many bytes; nothing for a number that cannot be.
+    pub fn with_access_size(self, bytes: u32) -> Option<Self> {
+        let size = [4, 2, 1, 8].iter().position(|&size| size == bytes)? as u8;
+        Some(Self { code: self.code & !0x18 | size << 3, ..self })
+    }
+}
+
+/// Classes of instructions, in the low three bits of [`Insn::code`].
+pub mod class {
+    /// 64-bit immediate load.
+    pub const LD: u8 = 0;
+    /// Load.
+    pub const LDX: u8 = 1;
+    /// Store of an immediate operand.
+    pub const ST: u8 = 2;
+    /// Store of a register, and atomics.
+    pub const STX: u8 = 3;
+    /// 32-bit arithmetic.
+    pub const ALU: u8 = 4;
+    /// Jumps, calls and exit.
+    pub const JMP: u8 = 5;
+    /// Jumps that compare 32 bits.
+    pub const JMP32: u8 = 6;
+    /// 64-bit arithmetic.
+    pub const ALU64: u8 = 7;
 }
 
 /// What the source register of a 64-bit immediate load, or of a call, says of the immediate
@@ -41,11 +89,12 @@ pub mod pseudo {
     pub const MAP: u8 = 1;
     /// 64-bit load: the address of byte `next.imm` of the value of map `imm`.
     pub const MAP_VALUE: u8 = 2;
-    /// 64-bit load: the address of kernel variable `imm` of [`Image::ksyms`](crate::Image::ksyms).
+    /// 64-bit load: the address of kernel variable or function `imm` of
+    /// [`Image::ksyms`](crate::Image::ksyms).
     pub const KSYM: u8 = 3;
     /// 64-bit load: the address of the function at instruction `pc + imm + 1`.
     pub const FUNC: u8 = 4;
-    /// Call: helper number `imm`.
+    /// Call: helper number `imm`, or [`Poison`](crate::image::Poison).
     pub const HELPER: u8 = 0;
     /// Call: the function at instruction `pc + imm + 1`.
     pub const CALL: u8 = 1;

@@ -7,8 +7,10 @@
 //! what it must not.
 #![forbid(unsafe_code)]
 
+pub mod btf;
 pub mod image;
 pub mod insn;
+pub mod object;
 
 pub use image::Image;
 pub use insn::Insn;
