@@ -39,6 +39,7 @@ pub(super) struct Symbol<'a> {
     pub(super) section: usize,
     kind: u8,
     bind: u8,
+    visibility: u8,
 }
 
 /// A relocation.
@@ -87,6 +88,11 @@ impl Symbol<'_> {
 
     pub(super) fn is_global(&self) -> bool {
         self.bind == consts::STB_GLOBAL.0 || self.is_weak()
+    }
+
+    /// It is not to be seen from outside of the object.
+    pub(super) fn is_hidden(&self) -> bool {
+        [consts::STV_HIDDEN.0, consts::STV_INTERNAL.0].contains(&self.visibility)
     }
 
     /// It is to be found in the kernel.
@@ -288,6 +294,7 @@ fn symbols<'a>(bytes: &'a [u8], sections: &[Section<'a>]) -> Result<Vec<Symbol<'
             section: if is_special { usize::MAX } else { usize::from(section.0) },
             kind: symbol.st_type().0,
             bind: symbol.st_bind().0,
+            visibility: symbol.st_visibility().0,
         });
     }
     Ok(symbols)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::elf::Elf;
+use super::elf::{Elf, Symbol};
 use super::error::Error;
 use crate::btf::{Btf, DataSec, Type, TypeId, linkage};
 
@@ -39,12 +39,12 @@ pub(super) struct Variable {
 /// All sections of variables that are in the file. Compilers leave sizes and offsets at 0, and
 /// linkers do not (`btf_fixup_datasec()` in libbpf).
 pub(super) fn sections(elf: &Elf<'_>, btf: &Btf) -> Result<Vec<VarSection>, Error> {
-    let symbols: BTreeMap<&str, u64> = elf
+    let symbols: BTreeMap<&str, &Symbol<'_>> = elf
         .symbols
         .iter()
         .rev()
         .filter(|symbol| symbol.is_object() && symbol.is_global())
-        .map(|symbol| (symbol.name, symbol.value))
+        .map(|symbol| (symbol.name, symbol))
         .collect();
     let mut all = Vec::new();
     for (id, ty) in btf.iter() {
@@ -60,7 +60,7 @@ pub(super) fn sections(elf: &Elf<'_>, btf: &Btf) -> Result<Vec<VarSection>, Erro
 fn fixed(
     elf: &Elf<'_>,
     btf: &Btf,
-    symbols: &BTreeMap<&str, u64>,
+    symbols: &BTreeMap<&str, &Symbol<'_>>,
     id: TypeId,
     name: &str,
     section: &DataSec,
@@ -73,18 +73,22 @@ fn fixed(
     let from_symbols = section.size == 0;
     let mut vars = Vec::with_capacity(section.vars.len());
     for var in &section.vars {
-        let (ty, linkage, is_var) = match *btf.ty(var.ty) {
+        let (ty, mut linkage, is_var) = match *btf.ty(var.ty) {
             Type::Var { ty, linkage, .. } => (ty, linkage, true),
             _ => (var.ty, linkage::STATIC, false),
         };
         let var_name = btf.name_of(var.ty);
         let mut offset = u64::from(var.offset);
-        if linkage == linkage::GLOBAL && from_symbols {
+        if linkage == linkage::GLOBAL {
             let symbol = symbols.get(var_name);
-            offset =
-                *symbol.ok_or_else(|| wrong(format!("variable `{var_name}` has no symbol")))?;
+            let symbol =
+                symbol.ok_or_else(|| wrong(format!("variable `{var_name}` has no symbol")))?;
+            offset = if from_symbols { symbol.value } else { offset };
+            // As libbpf has it: a map of hidden variables only is not for user space to see.
+            linkage = if symbol.is_hidden() { linkage::STATIC } else { linkage };
         }
-        if linkage != linkage::EXTERN && offset + u64::from(var.size) > size as u64 {
+        let end = offset.checked_add(var.size.into());
+        if linkage != linkage::EXTERN && end.is_none_or(|end| end > size as u64) {
             let (len, place) = (var.size, format!("{offset:#x} of {size:#x} bytes"));
             return Err(wrong(format!("variable `{var_name}`: {len} bytes at {place}")));
         }

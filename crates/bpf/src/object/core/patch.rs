@@ -82,7 +82,10 @@ pub(in crate::object) fn patch(
             insns[at + 1].imm = (after >> 32) as i32;
         }
         _ => {
-            return Err(format!("CO-RE relocation {about}: code {:#04x} has no operand", insn.code));
+            return Err(format!(
+                "CO-RE relocation {about}: code {:#04x} has no operand",
+                insn.code
+            ));
         }
     }
     Ok(Patched::Value)
