@@ -42,4 +42,4 @@ pub const LINES: usize = 64 << 20;
 pub const LINE: usize = 512;
 
 /// Types, members and enumerators that are looked at to match an object's types with a kernel's.
-pub const MATCHING: u64 = 200_000_000;
+pub const MATCHING: u64 = 20_000_000;

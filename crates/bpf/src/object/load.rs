@@ -8,9 +8,10 @@ use super::functions::To;
 use super::maps::{PAGE, RDONLY_PROG};
 use super::place::Placer;
 use super::target::Target;
-use super::{Object, functions, kinds, limits};
+use super::variables::KCONFIG;
+use super::{MMAPABLE, Object, functions, kinds, limits};
 use crate::Image;
-use crate::btf::{Btf, BtfExt};
+use crate::btf::{Btf, BtfExt, Kind};
 use crate::image::{Line, Map, MapType, Poison};
 use crate::insn::Insn;
 
@@ -185,12 +186,13 @@ impl Object {
         let has = self.externs.iter().any(|ext| matches!(ext.kind, ExternKind::Config(_)));
         has.then(|| {
             self.maps.push(Map {
-                name: super::variables::KCONFIG.to_owned(),
+                name: KCONFIG.to_owned(),
                 map_type: MapType::ARRAY,
                 key_size: 4,
                 value_size: initial.len() as u32,
                 max_entries: 1,
-                flags: RDONLY_PROG,
+                flags: RDONLY_PROG | MMAPABLE,
+                value_type: self.btf.find(KCONFIG, Kind::DataSec).unwrap_or(0),
                 initial,
                 read_only: true,
                 ..Map::default()
