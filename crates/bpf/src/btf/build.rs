@@ -234,7 +234,9 @@ impl Builder {
 
     /// A field behind so many bits, and where it ends.
     fn place(&mut self, field: &Field<'_>, end: u64) -> Option<(Member, u64)> {
-        let layout = || Ok((self.btf.size_of(field.ty)?, self.btf.align_of(field.ty)?));
+        // Where a field is says its declaration, or else its type.
+        let align = |ty| if field.at.is_some() { Ok(1) } else { self.btf.align_of(ty) };
+        let layout = || Ok((self.btf.size_of(field.ty)?, align(field.ty)?));
         let (size, align) = match layout() {
             Ok((size, align)) => (8 * u64::from(size), 8 * u64::from(align)),
             Err(wrong) => {
