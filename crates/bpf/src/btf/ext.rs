@@ -18,8 +18,8 @@ pub struct BtfExt {
 /// What is said of one section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Records<T> {
-    /// The section.
-    pub section: String,
+    /// The section's name.
+    pub section: Name,
     /// What is said of it.
     pub records: Vec<T>,
 }
@@ -150,7 +150,7 @@ fn read_part<T: Record>(
     let mut words = Words::new(bytes);
     let cut_off = |at: usize| wrong(format!("it is cut off at {at}"));
     let size = words.word().ok_or_else(|| cut_off(0))? as usize;
-    if size < T::SIZE || size % 4 != 0 || size > 1 << 16 {
+    if size < T::SIZE || !size.is_multiple_of(4) || size > 1 << 16 {
         return Err(wrong(format!("a record of {size} bytes")));
     }
     let mut all = Vec::new();
@@ -161,8 +161,8 @@ fn read_part<T: Record>(
         if count == 0 || !count.checked_mul(size).is_some_and(|bytes| words.has(bytes)) {
             return Err(wrong(format!("{count} records at {at}")));
         }
-        let section = btf.name(Name(name)).to_owned();
-        if section.is_empty() {
+        let section = Name(name);
+        if btf.name(section).is_empty() {
             return Err(wrong(format!("the section at {at} has no name")));
         }
         let mut records = Vec::with_capacity(count);

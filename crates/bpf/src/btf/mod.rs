@@ -46,14 +46,11 @@ impl Default for Btf {
 impl Btf {
     fn new(types: Vec<Type>, strings: Vec<u8>) -> Self {
         let mut btf = Self { types, strings, by_name: Vec::new() };
-        let named = |ty: &Type| ty.name() != Name::NONE;
-        let mut by_name: Vec<TypeId> =
-            (0..btf.types.len() as u32).filter(|&id| named(&btf.types[id as usize])).collect();
-        by_name.sort_by(|&a, &b| {
-            let key = |id: TypeId| essential_name(btf.name_of(id));
-            key(a).cmp(key(b)).then(a.cmp(&b))
-        });
-        btf.by_name = by_name;
+        let mut by_name: Vec<(&str, TypeId)> =
+            btf.iter().map(|(id, _)| (essential_name(btf.name_of(id)), id)).collect();
+        by_name.retain(|(name, _)| !name.is_empty());
+        by_name.sort_unstable();
+        btf.by_name = by_name.into_iter().map(|(_, id)| id).collect();
         btf
     }
 

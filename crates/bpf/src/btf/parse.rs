@@ -15,6 +15,9 @@ pub(super) const HEADER: usize = 24;
 /// The most bytes that a name has, as in the kernel (`KSYM_NAME_LEN`).
 pub(super) const MAX_NAME: usize = 512;
 
+/// The most types, as in the kernel (`BTF_MAX_TYPE`).
+const MAX_TYPES: usize = 0xf_ffff;
+
 /// Bytes are not BTF.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BtfError {
@@ -101,6 +104,9 @@ impl Btf {
         while !reader.words.is_at_end() {
             reader.id = all.len() as TypeId;
             reader.start = reader.words.at();
+            if all.len() > MAX_TYPES {
+                return Err(reader.wrong(format!("there are more than {MAX_TYPES} types")));
+            }
             let ty = reader.read()?;
             all.push(ty);
         }

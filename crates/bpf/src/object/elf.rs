@@ -1,5 +1,7 @@
 //! The file: sections, symbols and relocations, checked for being inside of it.
 
+use std::collections::BTreeMap;
+
 use object::elf::{self as consts, FileHeader64};
 use object::read::elf::{FileHeader as _, Rel as _, SectionHeader as _, Sym as _};
 use object::{Architecture, LittleEndian, Object as _};
@@ -13,6 +15,8 @@ pub(super) struct Elf<'a> {
     pub(super) sections: Vec<Section<'a>>,
     /// By number; 0 is none.
     pub(super) symbols: Vec<Symbol<'a>>,
+    /// The first section of each name.
+    by_name: BTreeMap<&'a str, usize>,
 }
 
 /// A section.
@@ -122,12 +126,14 @@ impl<'a> Elf<'a> {
         }
         check_overlap(&sections)?;
         let symbols = symbols(bytes, &sections)?;
-        Ok(Self { sections, symbols })
+        let names = sections.iter().enumerate().rev();
+        let by_name = names.map(|(number, section)| (section.name, number)).collect();
+        Ok(Self { sections, symbols, by_name })
     }
 
     /// The first section of this name.
     pub(super) fn section(&self, name: &str) -> Option<usize> {
-        self.sections.iter().position(|section| section.name == name)
+        self.by_name.get(name).copied()
     }
 
     /// The relocations of a section of relocations.
@@ -234,9 +240,9 @@ fn section<'a>(
     })
 }
 
-/// Two sections of code or data that are the same bytes are damage.
+/// Two sections that have bytes in common are damage.
 fn check_overlap(sections: &[Section<'_>]) -> Result<(), Error> {
-    let mut all: Vec<_> = sections.iter().filter(|s| s.has_bits() && !s.data.is_empty()).collect();
+    let mut all: Vec<_> = sections.iter().filter(|section| !section.data.is_empty()).collect();
     all.sort_by_key(|section| (section.offset, section.size));
     for pair in all.windows(2) {
         if pair[0].offset + pair[0].data.len() as u64 > pair[1].offset {

@@ -64,13 +64,17 @@ pub(super) fn collect(elf: &Elf<'_>, btf: &Btf) -> Result<Vec<Extern>, Error> {
             sections.entry(var.ty).or_insert(btf.name(section.name));
         }
     }
+    let declarations = declarations(btf);
     let mut all = Vec::new();
     for (number, symbol) in elf.symbols.iter().enumerate() {
         if !symbol.is_extern() || symbol.name.is_empty() {
             continue;
         }
         let wrong = |what: String| Error::symbol(symbol.name, what);
-        let id = declaration(btf, symbol.name)
+        Error::limit("externs", all.len() + 1, limits::EXTERNS)?;
+        let id = declarations
+            .get(symbol.name)
+            .and_then(|&id| is_extern(btf.ty(id)).then_some(id))
             .ok_or_else(|| wrong("it is not defined, and has no BTF as an extern".to_owned()))?;
         let section = sections.get(&id).copied();
         let kind = match (section, btf.ty(id)) {
@@ -112,17 +116,21 @@ fn order(ext: &Extern) -> (bool, u32, u32, &str) {
     }
 }
 
-/// The first variable or function of this name, if it is an extern.
-fn declaration(btf: &Btf, name: &str) -> Option<TypeId> {
-    let id = btf.candidates(name).iter().copied().find(|&id| {
-        matches!(btf.ty(id).kind(), Kind::Var | Kind::Func) && btf.name_of(id) == name
-    })?;
-    let linkage = match *btf.ty(id) {
-        Type::Var { linkage, .. } => linkage,
-        Type::Func { linkage, .. } => u32::from(linkage),
-        _ => return None,
-    };
-    (linkage == linkage::EXTERN).then_some(id)
+/// The first variable or function of each name.
+fn declarations(btf: &Btf) -> BTreeMap<&str, TypeId> {
+    let mut all = BTreeMap::new();
+    for (id, ty) in btf.iter().filter(|(_, ty)| matches!(ty.kind(), Kind::Var | Kind::Func)) {
+        all.entry(btf.name(ty.name())).or_insert(id);
+    }
+    all
+}
+
+fn is_extern(ty: &Type) -> bool {
+    match *ty {
+        Type::Var { linkage, .. } => linkage == linkage::EXTERN,
+        Type::Func { linkage, .. } => u32::from(linkage) == linkage::EXTERN,
+        _ => false,
+    }
 }
 
 fn config(btf: &Btf, ty: TypeId) -> Result<Config, String> {
@@ -175,7 +183,9 @@ pub(super) fn configuration(
             name => target.kconfig(name),
         };
         let Some(value) = value else {
-            if !name.starts_with("CONFIG_") && !(name.starts_with("LINUX_") && ext.weak) {
+            let may_be_absent =
+                name.starts_with("CONFIG_") || name.starts_with("LINUX_") && ext.weak;
+            if !may_be_absent {
                 wrong.push(format!("extern (kcfg) '{name}': unrecognized virtual extern"));
             } else if !ext.weak {
                 wrong.push(format!("extern '{name}' (strong): not resolved"));

@@ -104,6 +104,7 @@ pub(super) fn find(elf: &Elf<'_>) -> Result<Vec<Func>, Error> {
             return Err(Error::symbol(other, format!("it overlaps with function {name}")));
         }
     }
+    Error::limit("functions", all.len(), limits::FUNCTIONS)?;
     let total: usize = all.iter().map(|(.., bytes)| bytes.len() / Insn::SIZE).sum();
     Error::limit("instructions", total, limits::INSNS)?;
     let function = |(section, start, name, bytes): (usize, usize, &str, &[u8])| {

@@ -2,7 +2,7 @@
 //! far below; what the kernel itself limits is named.
 
 /// Bytes of a file.
-pub const FILE: usize = 256 << 20;
+pub const FILE: usize = 64 << 20;
 
 /// Sections of a file.
 pub const SECTIONS: usize = 1 << 14;
@@ -16,6 +16,30 @@ pub const NAME: usize = 512;
 /// Instructions of all functions together; the kernel takes as many of one program
 /// (`BPF_COMPLEXITY_LIMIT_INSNS`).
 pub const INSNS: usize = 1_000_000;
+
+/// Functions.
+pub const FUNCTIONS: usize = 1 << 16;
+
+/// What an object expects of a kernel by name.
+pub const EXTERNS: usize = 1 << 14;
+
+/// Variables of all sections together.
+pub const VARIABLES: usize = 1 << 16;
+
+/// Instructions that must not be reached.
+pub const POISON: usize = 1 << 16;
+
+/// Bytes of what is said of such an instruction; libbpf cuts it there, too.
+pub const ABOUT: usize = 255;
+
+/// Relocations of `.maps`, and of structures of operations.
+pub const SLOTS: usize = 1 << 16;
+
+/// Members of a map's definition.
+pub const DEFINITION: usize = 64;
+
+/// Members of a structure of operations.
+pub const MEMBERS: usize = 4096;
 
 /// Maps that are declared, and sections of data. (The kernel takes 64 of one program.)
 pub const MAPS: usize = 4096;

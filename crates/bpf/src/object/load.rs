@@ -1,5 +1,7 @@
 //! The part that needs a kernel: operations, programs, CO-RE and externs, in libbpf's order.
 
+use std::collections::BTreeSet;
+
 use super::compat::Matching;
 use super::core::{Core, Patched, patch};
 use super::error::Error;
@@ -70,6 +72,8 @@ impl Object {
     }
 
     fn check_programs(&mut self) -> Result<(), Error> {
+        let operations = self.ops.iter().flat_map(|ops| &ops.operations);
+        let used: BTreeSet<usize> = operations.map(|&(_, function)| function).collect();
         for (number, function) in self.functions.iter().enumerate() {
             let Some(section) = &function.program else { continue };
             let name = &function.name;
@@ -83,9 +87,7 @@ impl Object {
                     "missing BPF prog type, check ELF section name '{section}'"
                 )));
             }
-            let is_used =
-                || self.ops.iter().any(|ops| ops.operations.iter().any(|&(_, f)| f == number));
-            if function.is_struct_ops() && !is_used() {
+            if function.is_struct_ops() && !used.contains(&number) {
                 let what = "it is no operation of any struct_ops; a kernel refuses it";
                 return Err(wrong(what.to_owned()));
             }
@@ -102,15 +104,15 @@ impl Object {
         let mut core = Core::new(&self.btf, kernel, matching);
         let mut poison = Vec::new();
         for records in &self.ext.relocations {
-            let section = self.code.get(&records.section).copied().ok_or_else(|| {
-                let what = "CO-RE relocations of it, but it has no instructions";
-                Error::section(&records.section, what)
+            let name = self.btf.name(records.section);
+            let section = self.code.get(name).copied().ok_or_else(|| {
+                Error::section(name, "CO-RE relocations of it, but it has no instructions")
             })?;
             for relo in &records.records {
                 let (offset, unit) = (relo.offset as usize, Insn::SIZE);
                 if !offset.is_multiple_of(unit) {
                     let what = format!("a CO-RE relocation at {offset:#x}, in an instruction");
-                    return Err(Error::section(&records.section, what));
+                    return Err(Error::section(name, what));
                 }
                 // A linker leaves relocations of functions that it dropped.
                 let Some(found) = functions::containing(&self.functions, section, offset / unit)
@@ -127,10 +129,20 @@ impl Object {
                 match patch(&mut function.insns, at, &outcome) {
                     Ok(Patched::Value) => {}
                     Ok(Patched::Poison(count)) => {
-                        let text = format!("failed to resolve CO-RE relocation {}", outcome.about);
+                        let about = outcome.about(&self.btf);
+                        let text = format!("failed to resolve CO-RE relocation {about}");
                         poison.extend((at..at + count).map(|at| (found, at, text.clone())));
+                        Error::limit(
+                            "instructions without a meaning",
+                            poison.len(),
+                            limits::POISON,
+                        )?;
                     }
-                    Err(what) => return Err(Error::function(&function.name, at, what)),
+                    Err(what) => {
+                        let about = outcome.about(&self.btf);
+                        let what = format!("CO-RE relocation {about}: {what}");
+                        return Err(Error::function(&function.name, at, what));
+                    }
                 }
             }
         }
@@ -143,15 +155,23 @@ impl Object {
         target: &dyn Target,
         matching: &mut Matching,
     ) -> Result<(Vec<bool>, Vec<u8>), Error> {
+        const MOST: usize = 100;
         let mut wrong = Vec::new();
         let config = externs::configuration(&self.externs, target, &mut wrong);
         let mut resolved = Vec::with_capacity(self.externs.len());
         for ext in &self.externs {
             let found = externs::resolve(ext, &self.btf, target, matching);
             resolved.push(found.unwrap_or_else(|what| {
-                wrong.push(format!("{what}{}", self.users(ext.symbol)));
+                // Nobody reads more, and each costs a look at all functions.
+                let users = if wrong.len() < MOST { self.users(ext.symbol) } else { String::new() };
+                wrong.push(format!("{what}{users}"));
                 false
             }));
+        }
+        if wrong.len() > MOST {
+            let more = wrong.len() - MOST;
+            wrong.truncate(MOST);
+            wrong.push(format!("and {more} more"));
         }
         if wrong.is_empty() { Ok((resolved, config)) } else { Err(Error::Extern(wrong)) }
     }
@@ -162,14 +182,13 @@ impl Object {
         let uses = |function: &&functions::Func| {
             function.references.iter().any(|reference| reference.to == To::Extern(symbol))
         };
-        let names: Vec<_> =
-            self.functions.iter().filter(uses).map(|function| function.name.as_str()).collect();
-        match names.len() {
+        let users: Vec<_> = self.functions.iter().filter(uses).collect();
+        let names: Vec<_> = users.iter().take(MOST).map(|user| user.name.as_str()).collect();
+        let names = names.join(", ");
+        match users.len() {
             0 => String::new(),
-            len if len > MOST => {
-                format!(" (used by {} and {} more)", names[..MOST].join(", "), len - MOST)
-            }
-            _ => format!(" (used by {})", names.join(", ")),
+            len if len > MOST => format!(" (used by {names} and {} more)", len - MOST),
+            _ => format!(" (used by {names})"),
         }
     }
 
@@ -208,7 +227,7 @@ impl Object {
         let mut all = Vec::new();
         let mut bytes = 0;
         for records in lines {
-            let Some(&section) = self.code.get(&records.section) else { continue };
+            let Some(&section) = self.code.get(self.btf.name(records.section)) else { continue };
             for line in &records.records {
                 let insn = line.offset as usize / Insn::SIZE;
                 let Some(found) = functions::containing(&self.functions, section, insn) else {
@@ -247,17 +266,11 @@ impl Object {
         for (map, key, slot) in &self.slots {
             let value = match slot {
                 super::Slot::Map(value) => *value,
-                super::Slot::Program(name, section, offset) => {
-                    let insn = offset / Insn::SIZE as u64;
-                    functions::starting(&self.functions, *section, insn as usize)
-                        .filter(|_| offset.is_multiple_of(Insn::SIZE as u64))
-                        .and_then(|function| programs[function])
-                        .ok_or_else(|| {
-                            let what =
-                                format!("value {key}: `{name}` is no program that is loaded");
-                            Error::map(&self.maps[*map].name, what)
-                        })?
-                }
+                super::Slot::Program(function) => programs[*function].ok_or_else(|| {
+                    let name = &self.functions[*function].name;
+                    let what = format!("value {key}: program {name} is not loaded");
+                    Error::map(&self.maps[*map].name, what)
+                })?,
             };
             let entries = &mut image.maps[*map].entries;
             if entries.len() <= *key {

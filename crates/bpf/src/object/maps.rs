@@ -2,10 +2,12 @@
 
 use super::elf::Elf;
 use super::error::{Error, in_map};
+use super::functions::{self, Func};
 use super::limits;
 use super::variables::{VarSection, Variable};
 use crate::btf::{Btf, Member, Type, TypeId, linkage};
 use crate::image::{Map, MapType};
+use crate::insn::Insn;
 
 /// The section of maps.
 pub(super) const MAPS: &str = ".maps";
@@ -35,8 +37,8 @@ pub(super) struct Declared {
 pub(super) enum Slot {
     /// A declared map.
     Map(usize),
-    /// The function with this name, in this section, at this offset.
-    Program(String, usize, u64),
+    /// A function.
+    Program(usize),
 }
 
 impl MapType {
@@ -50,7 +52,6 @@ pub(super) fn declared(btf: &Btf, sections: &[VarSection]) -> Result<Vec<Declare
     let Some(section) = sections.iter().find(|section| section.name == MAPS) else {
         return Ok(Vec::new());
     };
-    Error::limit("maps", section.vars.len(), limits::MAPS)?;
     section.vars.iter().map(|var| declaration(btf, var)).collect()
 }
 
@@ -88,6 +89,7 @@ struct Definition<'a> {
 impl Definition<'_> {
     fn read(&mut self, name: &str, members: &[Member], is_outer: bool) -> Result<Map, Error> {
         let btf = self.btf;
+        Error::limit(format!("map {name}: members"), members.len(), limits::DEFINITION)?;
         let mut map = Map { name: name.to_owned(), ..Map::default() };
         for (at, member) in members.iter().enumerate() {
             let field = btf.name(member.name);
@@ -227,11 +229,15 @@ pub(super) fn slots(
     elf: &Elf<'_>,
     bytes: &[u8],
     maps: &[Declared],
+    functions: &[Func],
 ) -> Result<Vec<(usize, usize, Slot)>, Error> {
     let Some(number) = elf.section(MAPS) else { return Ok(Vec::new()) };
     let mut all = Vec::new();
     for section in elf.sections.iter().filter(|s| s.is_relocations() && s.info == number) {
-        for rel in elf.relocations(section, bytes)? {
+        let relocations = elf.relocations(section, bytes)?;
+        let count = all.len() + relocations.len();
+        Error::limit("values of maps", count, limits::SLOTS)?;
+        for rel in relocations {
             let wrong = |what: &str| {
                 Error::section(MAPS, format!("relocation at {:#x}: {what}", rel.offset))
             };
@@ -253,13 +259,23 @@ pub(super) fn slots(
             Error::limit(format!("map {name}: values"), key + 1, limits::ENTRIES)?;
             let symbol = &elf.symbols[rel.symbol];
             let slot = if owner.map.map_type == MapType::PROG_ARRAY {
-                Slot::Program(symbol.name.to_owned(), symbol.section, symbol.value)
+                let insn = (symbol.value / Insn::SIZE as u64) as usize;
+                let found = functions::starting(functions, symbol.section, insn);
+                let found = found.filter(|&found| {
+                    functions[found].program.is_some()
+                        && symbol.value.is_multiple_of(Insn::SIZE as u64)
+                });
+                Slot::Program(found.ok_or_else(|| {
+                    Error::map(name, format!("value {key}: `{}` is no program", symbol.name))
+                })?)
             } else {
                 if owner.map.map_type == MapType::HASH_OF_MAPS && owner.map.key_size != 4 {
                     return Err(Error::map(name, "with values its keys must have 4 bytes"));
                 }
+                let at = maps.partition_point(|map| u64::from(map.offset) < symbol.value);
                 let is_it = |map: &Declared| u64::from(map.offset) == symbol.value;
-                let found = maps.iter().position(is_it).filter(|_| symbol.section == number);
+                let found = maps.get(at).is_some_and(is_it) && symbol.section == number;
+                let found = found.then_some(at);
                 Slot::Map(found.ok_or_else(|| {
                     Error::map(name, format!("value {key}: `{}` is no map", symbol.name))
                 })?)

@@ -115,7 +115,7 @@ impl Object {
         let externs = externs::collect(&elf, &btf)?;
         let sections = variables::sections(&elf, &btf)?;
         let declared = maps::declared(&btf, &sections)?;
-        let slots = maps::slots(&elf, bytes, &declared)?;
+        let slots = maps::slots(&elf, bytes, &declared, &functions)?;
         let ops = struct_ops::find(&elf, bytes, &btf, &sections, &functions)?;
         let license = section("license").map_or(&[][..], |license| license.data);
         let mut object = Self {

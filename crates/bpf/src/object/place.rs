@@ -166,9 +166,11 @@ impl<'a> Placer<'a> {
         let insn = self.image.insns[at];
         match reference.to {
             To::Map(offset) => {
-                let found = self.object.declared.iter().position(|&map| u64::from(map) == offset);
-                let map =
-                    found.ok_or_else(|| format!("a map at {offset:#x} of .maps, where none is"))?;
+                let declared = &self.object.declared;
+                let map = declared.partition_point(|&map| u64::from(map) < offset);
+                if declared.get(map).is_none_or(|&map| u64::from(map) != offset) {
+                    return Err(format!("a map at {offset:#x} of .maps, where none is"));
+                }
                 self.set(at, pseudo::MAP, map as i32, 0);
             }
             To::Data(section, value) => {
@@ -261,6 +263,12 @@ impl<'a> Placer<'a> {
                 self.image.insns[at] = Insn { code: Insn::CALL, imm, ..Insn::default() };
                 let text = format!("kfunc '{}' is referenced but wasn't resolved", known.name);
                 self.image.poison.push(Poison { insn: at, text });
+                let (count, most) = (self.image.poison.len(), limits::POISON);
+                if count > most {
+                    return Err(format!(
+                        "{count} calls of functions that are not there, the most is {most}"
+                    ));
+                }
             }
             (false, true) => {
                 let ksyms = &mut self.image.ksyms;

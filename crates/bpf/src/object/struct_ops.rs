@@ -54,7 +54,9 @@ pub(super) fn find(
         if !all.iter().any(|ops: &OpenOps| ops.section == section.info) {
             continue;
         }
-        for rel in elf.relocations(section, bytes)? {
+        let relocations = elf.relocations(section, bytes)?;
+        Error::limit("operations", relocations.len(), limits::SLOTS)?;
+        for rel in relocations {
             let symbol = &elf.symbols[rel.symbol];
             let is_in = |ops: &&mut OpenOps| {
                 let within = rel.offset.checked_sub(ops.offset as u64);
@@ -106,6 +108,8 @@ fn open(
     };
     let size = composite.size as usize;
     Error::limit(format!("bytes of struct_ops {}", var.name), size, limits::OPS_SIZE)?;
+    let members = composite.members.len();
+    Error::limit(format!("members of struct_ops {}", var.name), members, limits::MEMBERS)?;
     let offset = var.offset as usize;
     let end = offset + size;
     let data = data.get(offset..end).ok_or_else(|| {

@@ -1,9 +1,11 @@
 //! Sections of variables: what BTF says of them, with the offsets that the symbols know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::elf::{Elf, Symbol};
 use super::error::Error;
+use super::limits;
+use super::maps::MAPS;
 use crate::btf::{Btf, DataSec, Type, TypeId, linkage};
 
 /// The section of externs that are the kernel's configuration.
@@ -46,11 +48,21 @@ pub(super) fn sections(elf: &Elf<'_>, btf: &Btf) -> Result<Vec<VarSection>, Erro
         .filter(|symbol| symbol.is_object() && symbol.is_global())
         .map(|symbol| (symbol.name, symbol))
         .collect();
-    let mut all = Vec::new();
+    let mut all: Vec<VarSection> = Vec::new();
+    let mut names = BTreeSet::new();
+    let mut count = 0;
     for (id, ty) in btf.iter() {
         let Type::DataSec(section) = ty else { continue };
         let name = btf.name(section.name);
         if name != KCONFIG && name != KSYMS {
+            if !names.insert(name) {
+                return Err(Error::section(name, "there are two lists of its variables"));
+            }
+            count += section.vars.len();
+            match name {
+                MAPS => Error::limit("maps", section.vars.len(), limits::MAPS)?,
+                _ => Error::limit("variables", count, limits::VARIABLES)?,
+            }
             all.push(fixed(elf, btf, &symbols, id, name, section)?);
         }
     }

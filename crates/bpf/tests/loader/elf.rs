@@ -238,7 +238,7 @@ fn finish(mut sections: Vec<Section>) -> Vec<u8> {
     let mut bytes = vec![0; 64];
     let mut headers = vec![0; 64];
     for (section, name) in sections.iter().zip(offsets) {
-        while bytes.len() % 8 != 0 {
+        while !bytes.len().is_multiple_of(8) {
             bytes.push(0);
         }
         let size = section.size.unwrap_or(section.data.len() as u64);
@@ -253,7 +253,7 @@ fn finish(mut sections: Vec<Section>) -> Vec<u8> {
         headers.extend(section.entry.to_le_bytes());
         bytes.extend(&section.data);
     }
-    while bytes.len() % 8 != 0 {
+    while !bytes.len().is_multiple_of(8) {
         bytes.push(0);
     }
     let table = bytes.len() as u64;

@@ -99,8 +99,14 @@ pub(super) struct Core<'a> {
 /// What a relocation comes to.
 pub(super) struct Outcome {
     value: Value,
-    /// What it is about, for a message.
-    pub(super) about: String,
+    spec: Spec,
+}
+
+impl Outcome {
+    /// What it is about, for a message; `btf` is the object's.
+    pub(super) fn about(&self, btf: &Btf) -> String {
+        self.spec.describe(btf)
+    }
 }
 
 impl<'a> Core<'a> {
@@ -120,10 +126,10 @@ impl<'a> Core<'a> {
             format!("CO-RE relocation {} of [{}] {ty}: {what}", kind.as_str(), relo.ty)
         };
         let spec = Spec::parse(self.local, relo, kind).map_err(said)?;
-        let about = spec.describe(self.local);
         let value = self.value(relo.ty, kind, &spec);
-        let value = value.map_err(|what| format!("CO-RE relocation {about}: {what}"))?;
-        Ok(Outcome { value, about })
+        let said = |what| format!("CO-RE relocation {}: {what}", spec.describe(self.local));
+        let value = value.map_err(said)?;
+        Ok(Outcome { value, spec })
     }
 
     fn value(&mut self, id: TypeId, kind: CoreKind, local: &Spec) -> Result<Value, String> {

@@ -29,15 +29,14 @@ pub(in crate::object) fn patch(
         Ok(Patched::Poison(count))
     };
     let Some(after) = value.after else { return poison(insns) };
-    let about = &outcome.about;
     let unexpected = |is: i128| {
         let (before, after) = (value.before, value.after.unwrap_or_default());
-        format!("CO-RE relocation {about}: its operand is {is}, expected {before} -> {after}")
+        format!("its operand is {is}, expected {before} -> {after}")
     };
     match insn.class() {
         class::ALU | class::ALU64 => {
             if insn.code & Insn::REGISTER != 0 {
-                return Err(format!("CO-RE relocation {about}: it has no immediate operand"));
+                return Err("it has no immediate operand".to_owned());
             }
             // Compared as libbpf does: the operand with its sign.
             if value.validate && i64::from(insn.imm) as u64 != value.before {
@@ -49,8 +48,7 @@ pub(in crate::object) fn patch(
             if value.validate && i64::from(insn.off) as u64 != value.before {
                 return Err(unexpected(insn.off.into()));
             }
-            let off = i16::try_from(after)
-                .map_err(|_| format!("CO-RE relocation {about}: offset {after} is too large"))?;
+            let off = i16::try_from(after).map_err(|_| format!("offset {after} is too large"))?;
             if value.size_matters {
                 return poison(insns);
             }
@@ -59,12 +57,11 @@ pub(in crate::object) fn patch(
                 let size = insn.access_size();
                 if size != value.sizes.0 {
                     let expected = value.sizes.0;
-                    let what = format!("it accesses {size} bytes, expected {expected}");
-                    return Err(format!("CO-RE relocation {about}: {what}"));
+                    return Err(format!("it accesses {size} bytes, expected {expected}"));
                 }
                 insns[at] = insns[at].with_access_size(value.sizes.1).ok_or_else(|| {
                     let size = value.sizes.1;
-                    format!("CO-RE relocation {about}: {size} bytes cannot be accessed at once")
+                    format!("{size} bytes cannot be accessed at once")
                 })?;
             }
         }
@@ -72,7 +69,7 @@ pub(in crate::object) fn patch(
             let next = insns.get(at + 1).copied().unwrap_or_default();
             let plain = Insn { imm: next.imm, ..Insn::default() };
             if insn.src != 0 || insn.off != 0 || next != plain || at + 1 >= insns.len() {
-                return Err(format!("CO-RE relocation {about}: an address, not a number"));
+                return Err("an address, not a number".to_owned());
             }
             let is = u64::from(insn.imm as u32) | u64::from(next.imm as u32) << 32;
             if value.validate && is != value.before {
@@ -82,10 +79,7 @@ pub(in crate::object) fn patch(
             insns[at + 1].imm = (after >> 32) as i32;
         }
         _ => {
-            return Err(format!(
-                "CO-RE relocation {about}: code {:#04x} has no operand",
-                insn.code
-            ));
+            return Err(format!("code {:#04x} has no operand", insn.code));
         }
     }
     Ok(Patched::Value)

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use super::CoreKind;
 use crate::btf::{Btf, CoreRelo, Name, Type, TypeId, essential_name};
 use crate::object::compat::{self, Matching};
+use crate::object::limits;
 
 /// The most steps of a way, as in libbpf (`BPF_CORE_SPEC_MAX_LEN`).
 const MAX_STEPS: usize = 64;
@@ -228,6 +229,8 @@ impl Spec {
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = self.write(btf, &mut text);
+        let end = (0..=limits::ABOUT).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or(0).min(text.len()));
         text
     }
 
