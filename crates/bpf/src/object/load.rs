@@ -1,6 +1,6 @@
 //! The part that needs a kernel: operations, programs, CO-RE and externs, in libbpf's order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::compat::Matching;
 use super::core::{Core, Patched, patch};
@@ -13,7 +13,7 @@ use super::target::Target;
 use super::variables::KCONFIG;
 use super::{MMAPABLE, Object, functions, kinds, limits};
 use crate::Image;
-use crate::btf::{Btf, BtfExt, Kind};
+use crate::btf::{Btf, BtfExt, Kind, Type, TypeId};
 use crate::image::{Line, Map, MapType, Poison};
 use crate::insn::Insn;
 
@@ -74,10 +74,17 @@ impl Object {
     fn check_programs(&mut self) -> Result<(), Error> {
         let operations = self.ops.iter().flat_map(|ops| &ops.operations);
         let used: BTreeSet<usize> = operations.map(|&(_, function)| function).collect();
+        let btf = self.btf.clone();
+        let callbacks = exception_callbacks(&btf);
         for (number, function) in self.functions.iter().enumerate() {
             let Some(section) = &function.program else { continue };
             let name = &function.name;
             let wrong = |what: String| Error::Program { program: name.clone(), what };
+            if function.autoload
+                && let Some(callback) = callbacks.get(name.as_str())
+            {
+                return Err(wrong(format!("its exception callback {callback} is not supported")));
+            }
             if !function.autoload {
                 self.notes.push(format!("program {name} ({section}) is not loaded"));
                 continue;
@@ -297,4 +304,16 @@ impl Object {
         image.poison.sort_by_key(|Poison { insn, .. }| *insn);
         Ok(image)
     }
+}
+
+/// The functions that have a callback for `bpf_throw()`, and which.
+fn exception_callbacks<'a>(btf: &'a Btf) -> BTreeMap<&'a str, &'a str> {
+    let callback = |(_, ty): (TypeId, &'a Type)| match *ty {
+        Type::DeclTag { name, to, .. } => {
+            let callback = btf.name(name).strip_prefix("exception_callback:")?;
+            Some((btf.name_of(to), callback))
+        }
+        _ => None,
+    };
+    btf.iter().filter_map(callback).collect()
 }

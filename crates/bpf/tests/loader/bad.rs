@@ -1,7 +1,7 @@
 //! Bad objects: each ends with one message that says what is wrong, and where.
 
 use scxlab_bpf::Insn;
-use scxlab_bpf::btf::{Field, linkage};
+use scxlab_bpf::btf::{Builder, Field, linkage};
 use scxlab_bpf::object::{Error, Object, load};
 
 use crate::elf::{self, EXIT, File, GLOBAL, call, mov, wide};
@@ -107,6 +107,59 @@ fn sections_that_make_no_sense() {
         &file.write(),
         "program program2: missing BPF prog type, check ELF section name 'unheard/of'",
     );
+}
+
+#[test]
+fn lists_that_make_no_sense() {
+    // Two sections of relocations that are the same bytes.
+    let mut file = small();
+    for name in [".rel.one", ".rel.two"] {
+        let section = file.section(name, elf::REL, 0);
+        file.at(section).data = vec![0; 16];
+        file.at(section).entry = 16;
+    }
+    let section = file.section(".rel.one", elf::REL, 0);
+    file.at(section).size = Some(32);
+    says(&file.write(), "section .rel.two: it overlaps with section .rel.one");
+
+    let mut file = small();
+    for name in ["one", "two"] {
+        let mut vars = Vars::new(&mut file, ".data", elf::PROGBITS);
+        vars.var(name, 1, &[0; 4]);
+        vars.finish();
+    }
+    says(&file.write(), "section .data: there are two lists of its variables");
+
+    let mut file = small();
+    file.btf.section(".data", 0, &[]);
+    says(&file.write(), "section .data: there are types of its variables, but it is not there");
+
+    let mut file = small();
+    let data = file.section(".data", elf::PROGBITS, elf::ALLOC);
+    file.at(data).data = vec![0; 8];
+    let var = file.btf.var("variable", 1, linkage::GLOBAL);
+    file.btf.section(".data", 0, &[(var, 0, 4)]);
+    says(&file.clone().write(), "section .data: variable `variable` has no symbol");
+    file.symbol("variable", data, 6, 4, elf::OBJECT, GLOBAL);
+    says(&file.write(), "section .data: variable `variable`: 4 bytes at 0x6 of 0x8 bytes");
+
+    let mut file = small();
+    let gone = file.btf.structure("gone", &[Field::new("a", 1)]);
+    let insns = vec![mov(0, 0); 70_000];
+    file.function("syscall", "long", &insns);
+    for at in 0..70_000 {
+        file.core("syscall", 16 + 8 * at, gone, "0:0", crate::sample::BYTE_OFFSET);
+    }
+    says(&file.write(), "instructions without a meaning: 65537 are more than 65536");
+}
+
+#[test]
+fn exception_callbacks_are_refused() {
+    let mut file = small();
+    let int = 1;
+    let func = file.btf.func("program", int, &[]);
+    file.btf.decl_tag("exception_callback:caught", func, -1);
+    says(&file.write(), "program program: its exception callback caught is not supported");
 }
 
 #[test]
@@ -341,9 +394,49 @@ fn no_operations_and_two_of_them_are_the_callers_matter() {
 }
 
 #[test]
+fn members_must_be_as_in_the_kernel() {
+    let ops = |change: &dyn Fn(&mut Builder) -> Vec<(&'static str, u32)>| {
+        let mut kernel = kernel();
+        let mut b = Builder::new();
+        let u64_ = b.int("unsigned long long", 8, false);
+        let proto = b.proto(0, &[]);
+        let func = b.ptr(proto);
+        let byte = b.char();
+        let name = b.array(byte, 128);
+        let mut members = vec![
+            ("init", func),
+            ("enqueue", func),
+            ("flags", u64_),
+            ("timeout_ms", u64_),
+            ("name", name),
+        ];
+        for (name, ty) in change(&mut b) {
+            members.retain(|&(known, _)| known != name);
+            members.push((name, ty));
+        }
+        let members: Vec<_> = members.iter().map(|&(name, ty)| Field::new(name, ty)).collect();
+        b.structure("sched_ext_ops", &members);
+        kernel.btf = b.finish().expect("types");
+        let err = load(&scheduler().write(), &kernel).map(|_| ()).expect_err("it differs");
+        err.to_string()
+    };
+    let size = "struct_ops sample_ops: Error in size of member timeout_ms: 4 != 8(kernel)";
+    assert_eq!(ops(&|_| Vec::new()), size);
+    let kind = "struct_ops sample_ops: Unmatched member type init ptr != int(kernel)";
+    assert_eq!(ops(&|b| vec![("init", b.int("long", 8, true))]), kind);
+    let function = "struct_ops sample_ops: kernel member init is not a func ptr";
+    assert_eq!(ops(&|b| vec![("init", b.ptr(0))]), function);
+    let mut file = scheduler();
+    let section = file.section(".struct_ops.link", elf::PROGBITS, 0);
+    file.at(section).data[0] = 1;
+    file.relocations.get_mut(&section).expect("there are some").remove(0);
+    says(&file.write(), "struct_ops sample_ops: member init is not a struct_ops program");
+}
+
+#[test]
 fn types_of_functions_are_compared() {
     let mut kernel = kernel();
-    let mut b = scxlab_bpf::btf::Builder::new();
+    let mut b = Builder::new();
     let u64_ = b.int("unsigned long long", 8, false);
     b.func("scx_bpf_create_dsq", u64_, &[("dsq_id", u64_)]);
     kernel.btf = b.finish().expect("types");

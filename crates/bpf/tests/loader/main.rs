@@ -5,5 +5,6 @@ mod btf;
 mod core;
 mod damage;
 mod elf;
+mod externs;
 mod sample;
 mod whole;
