@@ -83,6 +83,11 @@ pub(super) fn find(elf: &Elf<'_>) -> Result<Vec<Func>, Error> {
         if symbol.name.is_empty() {
             return Err(Error::section(section.name, "a function in it has no name"));
         }
+        if section.name != TEXT && !symbol.is_global() {
+            let what =
+                format!("a program in section {} is static, and not supported", section.name);
+            return Err(wrong(what));
+        }
         let (start, size) = (symbol.value, symbol.size);
         let unit = Insn::SIZE as u64;
         if size == 0 || !start.is_multiple_of(unit) || !size.is_multiple_of(unit) {

@@ -27,6 +27,7 @@ mod value;
 mod variables;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use self::elf::Elf;
@@ -70,6 +71,13 @@ pub struct Object {
     variables: Vec<Variable>,
     license: String,
     notes: Vec<String>,
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let programs: Vec<_> = self.programs().collect();
+        f.debug_struct("Object").field("programs", &programs).finish_non_exhaustive()
+    }
 }
 
 /// Takes an object apart and relocates it for a kernel, as it is.

@@ -93,6 +93,12 @@ fn sections_that_make_no_sense() {
     assert_eq!(text, 1);
     says(&file.write(), "symbol program: 1125899906842624 bytes at 0x0 of section syscall");
     let mut file = small();
+    file.symbols[0].bind = elf::LOCAL;
+    says(
+        &file.write(),
+        "symbol program: a program in section syscall is static, and not supported",
+    );
+    let mut file = small();
     file.symbols[0].value = 3;
     says(&file.write(), "symbol program: 16 bytes at 0x3 of section syscall are no instructions");
     let mut file = small();
