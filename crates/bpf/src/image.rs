@@ -46,7 +46,7 @@ pub struct Image {
 /// (`bpf_core_poison_insn()`): [`Poison::CORE`], or [`Poison::KFUNC`] and more. That is an error only
 /// where it is reached; programs are written so that it is not. Both halves of a 64-bit load are
 /// replaced, and each has its entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Poison {
     /// The instruction, in [`Image::insns`].
     pub insn: usize,
@@ -62,7 +62,7 @@ impl Poison {
 }
 
 /// A variable of the object's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Global {
     /// Its name; `function.variable` for one of a function.
     pub name: String,
@@ -79,7 +79,10 @@ pub struct Global {
 }
 
 /// One function: where its instructions are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Its type is that of the function of its name in [`Image::btf`]; so it is with a [`Kfunc`] and its
+/// symbol.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Function {
     /// Its symbol.
     pub name: String,
@@ -90,7 +93,7 @@ pub struct Function {
 }
 
 /// A function that the kernel calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {
     /// Its function in [`Image::functions`].
     pub function: usize,
@@ -140,9 +143,9 @@ pub struct Map {
     pub flags: u32,
     /// `map_extra`: the user's address of an arena, and more.
     pub extra: u64,
-    /// The type of a key in the object's BTF, or 0.
+    /// The type of a key in [`Image::btf`], or 0.
     pub key_type: u32,
-    /// The type of a value in the object's BTF, or 0.
+    /// The type of a value in [`Image::btf`], or 0.
     pub value_type: u32,
     /// What maps inside a map of maps are like, as an index into [`Image::maps`]: a map there that is
     /// named `MAP.inner`, and that nothing else refers to.
@@ -161,7 +164,7 @@ pub struct Map {
 }
 
 /// A kernel function.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kfunc {
     /// Its name without the flavour (`___suffix`).
     pub name: String,
@@ -173,7 +176,7 @@ pub struct Kfunc {
 }
 
 /// A kernel variable, or a kernel function whose address is taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ksym {
     /// Its name, without the flavour if it is a function.
     pub name: String,
@@ -181,18 +184,18 @@ pub struct Ksym {
     pub weak: bool,
     /// A function, which is taken the address of to see whether it is there.
     pub function: bool,
-    /// Its type in the object's BTF; 0 if it is declared as `void`.
+    /// Its type in [`Image::btf`]; 0 if it is declared as `void`.
     pub ty: TypeId,
 }
 
 /// A structure of operations.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StructOps {
     /// Its symbol.
     pub name: String,
     /// Its type: `sched_ext_ops` or `sched_ext_ops_cid`, without a flavour.
     pub type_name: String,
-    /// Its type in the object's BTF.
+    /// Its type in [`Image::btf`].
     pub type_id: u32,
     /// Its bytes, laid out as in the object. Those of operations are 0.
     pub data: Vec<u8>,
@@ -206,7 +209,7 @@ pub struct StructOps {
 }
 
 /// A member of a structure of operations.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpsMember {
     /// Its name: `select_cpu`, `timeout_ms`.
     pub name: String,
@@ -214,7 +217,7 @@ pub struct OpsMember {
     pub offset: usize,
     /// Bytes.
     pub size: usize,
-    /// Its type in the object's BTF.
+    /// Its type in [`Image::btf`].
     pub ty: TypeId,
 }
 
@@ -252,7 +255,7 @@ impl StructOps {
 }
 
 /// Where instructions come from: from [`Line::insn`] on, until the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line {
     /// The first instruction that it is about, in [`Image::insns`].
     pub insn: usize,

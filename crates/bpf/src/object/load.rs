@@ -202,6 +202,9 @@ impl Object {
     fn place_arena(&mut self, target: &dyn Target) {
         let Some(arena) = self.arena.filter(|_| target.takes_any_offset()) else { return };
         let arena = &mut self.maps[arena];
+        if arena.initial.is_empty() {
+            return;
+        }
         let room = u64::from(PAGE) * u64::from(arena.max_entries);
         // At most the arena: `take_arena()` sees to it.
         arena.initial_at = room - (arena.initial.len() as u64).next_multiple_of(PAGE.into());

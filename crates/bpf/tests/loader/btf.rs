@@ -4,7 +4,8 @@ use std::fs;
 
 use proptest::prelude::*;
 use scxlab_bpf::btf::{
-    Array, Btf, BtfError, Builder, Composite, Field, Kind, Member, Name, Type, linkage,
+    Array, Btf, BtfError, BtfExt, Builder, Composite, Field, FuncInfo, Kind, LineInfo, Member,
+    Name, Type, linkage,
 };
 
 /// Something of every kind.
@@ -161,6 +162,47 @@ fn what_is_no_btf_is_told_where() {
     cut.extend(&good[24 + strings..]);
     let cut = Btf::parse(&cut);
     assert!(matches!(cut, Err(BtfError::Type { id: 3, offset: 28, .. })), "{cut:?}");
+}
+
+#[test]
+fn what_is_said_of_instructions_is_read() {
+    let mut b = Builder::new();
+    let (section, file, text) = (b.text("syscall").0, b.text("a.c").0, b.text("return 0;").0);
+    let btf = b.finish().expect("names");
+    // Two functions, and a line whose records are longer than we know.
+    let functions = [8, section, 2, 0, 5, 16, 6];
+    let lines = [20, section, 1, 8, file, text, 7 << 10 | 3, 99];
+    let mut words = vec![0x0001_eb9f, 24, 0, 28, 28, 32];
+    words.extend(functions);
+    words.extend(lines);
+    let bytes: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+    let ext = BtfExt::parse(&bytes, &btf).expect("it is one");
+    assert_eq!(btf.name(ext.functions[0].section), "syscall");
+    let functions = [FuncInfo { offset: 0, ty: 5 }, FuncInfo { offset: 16, ty: 6 }];
+    assert_eq!(ext.functions[0].records, functions);
+    assert_eq!(ext.lines[0].records, [LineInfo { offset: 8, file, text, line: 7, column: 3 }]);
+    assert!(ext.relocations.is_empty());
+    let at = |at: usize, with: u32| {
+        let mut bytes = bytes.clone();
+        bytes[4 * at..4 * at + 4].copy_from_slice(&with.to_le_bytes());
+        bytes
+    };
+    for (bytes, says) in [
+        (bytes[..4].to_vec(), "it has 4 bytes only"),
+        (at(0, 0x0001_9feb), "it starts with 0x9feb"),
+        (at(0, 0x0002_eb9f), "version 2 or flags 0"),
+        (at(1, 8), "its header is 8 of"),
+        (at(3, 4000), "func_info: 4000 bytes at 0 are not in it"),
+        (at(2, 2), "func_info: 28 bytes at 2 are not in it"),
+        (at(6, 4), "func_info: a record of 4 bytes"),
+        (at(7, 0), "func_info: the section at 4 has no name"),
+        (at(8, 0), "func_info: 0 records at 4"),
+        (at(8, u32::MAX), "func_info: 4294967295 records at 4"),
+        (at(3, 32), "func_info: it is cut off at 28"),
+    ] {
+        let message = BtfExt::parse(&bytes, &btf).expect_err(says).to_string();
+        assert!(message.contains(says), "{says}: {message}");
+    }
 }
 
 /// The running kernel's, if it has any.
