@@ -9,6 +9,7 @@
 
 pub mod image;
 pub mod insn;
+pub mod machine;
 
 pub use image::Image;
 pub use insn::Insn;
