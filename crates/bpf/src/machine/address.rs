@@ -68,7 +68,7 @@ pub const fn offset(addr: u64) -> u32 {
 
 /// The address of an instruction.
 pub const fn of_insn(insn: usize) -> u64 {
-    RegionId::CODE.base() + 8 * insn as u64
+    RegionId::CODE.base() | (insn as u32).wrapping_mul(8) as u64
 }
 
 /// The instruction at an address, if it can be one.

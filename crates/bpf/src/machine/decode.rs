@@ -5,11 +5,17 @@
 //! fields that an instruction has no use for must be zero, as the verifier wants it
 //! (`check_insn_fields()` in Linux 7.2). What only the verifier could know is not looked at.
 
+pub use self::refused::{DecodeError, Refused};
+
+use self::kinds::{alu_kinds, jump_kinds, move_register, swap};
 use super::address::{self, RegionId};
 use super::code::{Arena, Code, Kind, Op, atomic};
 use crate::image::{Function, MapType};
 use crate::insn::pseudo;
 use crate::{Image, Insn};
+
+mod kinds;
+mod refused;
 
 /// `BPF_MAP_TYPE_ARENA`.
 const ARENA: MapType = MapType(33);
@@ -17,6 +23,9 @@ const ARENA: MapType = MapType(33);
 const INSN_ARRAY: MapType = MapType(34);
 /// An arena whose pointers are the lower 32 bits in programs too.
 const BPF_F_NO_USER_CONV: u32 = 1 << 18;
+
+/// The most instructions of an image. A kernel takes a million in a program.
+const MAX_INSNS: usize = 1 << 24;
 
 /// Where things are that an image's instructions name.
 #[derive(Clone, Debug, Default)]
@@ -36,78 +45,6 @@ pub struct MapAddress {
     pub value: u64,
     /// Of an arena, its region's address ([`RegionId::base`]).
     pub arena: u64,
-}
-
-/// An instruction that is none, or not one that a program may have.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{function}, instruction {insn}: {reason}")]
-pub struct DecodeError {
-    /// The function's name.
-    pub function: String,
-    /// The instruction, from the function's first.
-    pub insn: usize,
-    /// What is wrong with it.
-    pub reason: Refused,
-}
-
-/// Why an instruction is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum Refused {
-    #[error("{0:#04x} is no operation")]
-    Opcode(u8),
-    #[error("r{0} is no register")]
-    Register(u8),
-    #[error("r10 may not be written")]
-    FramePointer,
-    #[error("operation {0:#04x} with something in a field that it does not have")]
-    Reserved(u8),
-    #[error("{0} is no offset of a sign-extending move")]
-    MoveWidth(i16),
-    #[error("there is no byte swap of {0} bits")]
-    SwapWidth(i32),
-    #[error("{0:#x} is no atomic operation of this size")]
-    Atomic(i32),
-    #[error("a jump to {0}, out of the function")]
-    JumpOut(i64),
-    #[error("a jump to {0}, into the middle of a 64-bit load")]
-    JumpIntoLoad(i64),
-    #[error("a 64-bit load without its second half")]
-    HalfLoad,
-    #[error("the function runs off its end")]
-    RunsOff,
-    #[error("a function of no instructions, or of more than there are")]
-    Extent,
-    #[error("the function overlaps with {0}")]
-    Overlap(String),
-    #[error("a 64-bit load of unknown kind {0}")]
-    PseudoLoad(u8),
-    #[error("a call of unknown kind {0}")]
-    PseudoCall(u8),
-    #[error("there is no map {0}")]
-    Map(i32),
-    #[error("byte {offset} of the value of map {map}, which has {size}")]
-    MapValue { map: String, offset: u32, size: u64 },
-    #[error("there is no kernel variable {0}")]
-    Ksym(i32),
-    #[error("there is no kernel function {0}")]
-    Kfunc(i32),
-    #[error("no function starts at instruction {0}")]
-    NoFunction(i64),
-    #[error("a legacy packet load (BPF_ABS, BPF_IND); no sched_ext program has packets")]
-    PacketLoad,
-    #[error("an indirect call (callx), which no kernel takes; was a function not inlined?")]
-    IndirectCall,
-    #[error("a function with more than five arguments (stack arguments), which is not supported")]
-    StackArguments,
-    #[error("a cast between address spaces that are not 0 and 1")]
-    AddressSpaces,
-    #[error("a cast of an arena's pointer, without an arena")]
-    NoArena,
-    #[error("a cast of an arena's pointer, with more than one arena")]
-    ManyArenas,
-    #[error("jump table {map}: entry {entry} is no place in a function")]
-    JumpTable { map: String, entry: usize },
 }
 
 impl Code {
@@ -155,7 +92,7 @@ fn layout(image: &Image) -> Result<Vec<usize>, DecodeError> {
             return refuse(function, Refused::Overlap(last.into()));
         }
         match function.start.checked_add(function.len) {
-            Some(to) if function.len > 0 && to <= image.insns.len() => end = to,
+            Some(to) if function.len > 0 && to <= image.insns.len().min(MAX_INSNS) => end = to,
             _ => return refuse(function, Refused::Extent),
         }
         last = &function.name;
@@ -464,7 +401,8 @@ impl Decoder<'_> {
         if to < 0 || to >= len as i64 {
             return Err(Refused::JumpOut(to));
         }
-        i32::try_from(start as i64 + to).map_err(|_| Refused::JumpOut(to))
+        // There are at most `MAX_INSNS`.
+        Ok((start as i64 + to) as i32)
     }
 
     /// The function that starts so far from here, and where.
@@ -473,8 +411,8 @@ impl Decoder<'_> {
         let functions = &self.image.functions;
         let start = usize::try_from(to).map_err(|_| Refused::NoFunction(to))?;
         match self.by_start.binary_search_by_key(&start, |f| functions[*f].start) {
-            Ok(found) if i32::try_from(start).is_ok() => Ok((self.by_start[found], start)),
-            _ => Err(Refused::NoFunction(to)),
+            Ok(found) => Ok((self.by_start[found], start)),
+            Err(_) => Err(Refused::NoFunction(to)),
         }
     }
 }
@@ -534,74 +472,6 @@ fn memory(insn: Insn) -> Result<Op, Refused> {
 
 fn writes(dst: u8) -> Result<(), Refused> {
     if dst == 10 { Err(Refused::FramePointer) } else { Ok(()) }
-}
-
-fn swap(swaps: bool, bits: i32) -> Result<Kind, Refused> {
-    Ok(match (swaps, bits) {
-        (false, 16) => Kind::Le16,
-        (false, 32) => Kind::Le32,
-        (false, 64) => Kind::Le64,
-        (true, 16) => Kind::Swap16,
-        (true, 32) => Kind::Swap32,
-        (true, 64) => Kind::Swap64,
-        _ => return Err(Refused::SwapWidth(bits)),
-    })
-}
-
-fn move_register(wide: bool, from: i16) -> Result<Kind, Refused> {
-    Ok(match (wide, from) {
-        (true, 0) => Kind::Mov64X,
-        (true, 8) => Kind::Movs8To64,
-        (true, 16) => Kind::Movs16To64,
-        (true, 32) => Kind::Movs32To64,
-        (false, 0) => Kind::Mov32X,
-        (false, 8) => Kind::Movs8To32,
-        (false, 16) => Kind::Movs16To32,
-        _ => return Err(Refused::MoveWidth(from)),
-    })
-}
-
-/// With 64 bits and an immediate, 64 and a register, 32 and an immediate, 32 and a register.
-type Four = [Kind; 4];
-
-/// An arithmetic operation, and its signed form.
-#[rustfmt::skip]
-fn alu_kinds(op: u8) -> Option<(Four, Option<Four>)> {
-    use Kind::*;
-    Some(match op {
-        0x00 => ([Add64K, Add64X, Add32K, Add32X], None),
-        0x10 => ([Sub64K, Sub64X, Sub32K, Sub32X], None),
-        0x20 => ([Mul64K, Mul64X, Mul32K, Mul32X], None),
-        0x30 => ([Div64K, Div64X, Div32K, Div32X], Some([Sdiv64K, Sdiv64X, Sdiv32K, Sdiv32X])),
-        0x40 => ([Or64K, Or64X, Or32K, Or32X], None),
-        0x50 => ([And64K, And64X, And32K, And32X], None),
-        0x60 => ([Lsh64K, Lsh64X, Lsh32K, Lsh32X], None),
-        0x70 => ([Rsh64K, Rsh64X, Rsh32K, Rsh32X], None),
-        0x90 => ([Mod64K, Mod64X, Mod32K, Mod32X], Some([Smod64K, Smod64X, Smod32K, Smod32X])),
-        0xa0 => ([Xor64K, Xor64X, Xor32K, Xor32X], None),
-        0xb0 => ([Mov64K, Mov64X, Mov32K, Mov32X], None),
-        0xc0 => ([Arsh64K, Arsh64X, Arsh32K, Arsh32X], None),
-        _ => return None,
-    })
-}
-
-#[rustfmt::skip]
-fn jump_kinds(op: u8) -> Option<Four> {
-    use Kind::*;
-    Some(match op {
-        0x10 => [Jeq64K, Jeq64X, Jeq32K, Jeq32X],
-        0x20 => [Jgt64K, Jgt64X, Jgt32K, Jgt32X],
-        0x30 => [Jge64K, Jge64X, Jge32K, Jge32X],
-        0x40 => [Jset64K, Jset64X, Jset32K, Jset32X],
-        0x50 => [Jne64K, Jne64X, Jne32K, Jne32X],
-        0x60 => [Jsgt64K, Jsgt64X, Jsgt32K, Jsgt32X],
-        0x70 => [Jsge64K, Jsge64X, Jsge32K, Jsge32X],
-        0xa0 => [Jlt64K, Jlt64X, Jlt32K, Jlt32X],
-        0xb0 => [Jle64K, Jle64X, Jle32K, Jle32X],
-        0xc0 => [Jslt64K, Jslt64X, Jslt32K, Jslt32X],
-        0xd0 => [Jsle64K, Jsle64X, Jsle32K, Jsle32X],
-        _ => return None,
-    })
 }
 
 /// Whether `off` is where it may go next.

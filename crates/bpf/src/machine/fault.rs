@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::address::RegionId;
 use super::code::Code;
 use super::memory::{Denied, Memory, Place, frame};
 use super::thread::{MAX_FRAMES, Thread};
@@ -59,9 +58,6 @@ impl Fault {
                 let place = match memory.place(addr) {
                     Place::Stack { id, offset } if id == thread.stack => {
                         thread_frame(thread, code, offset)
-                    }
-                    Place::Region { .. } if RegionId::of(addr) == Some(RegionId::CODE) => {
-                        Place::Nowhere
                     }
                     place => place,
                 };
@@ -125,7 +121,7 @@ impl fmt::Display for What {
         let bytes = if *size == 1 { "byte" } else { "bytes" };
         write!(f, "invalid {access} of {size} {bytes} at {addr:#x}: ")?;
         match place {
-            Place::Nowhere if *denied == Denied::Code => f.write_str("the code of the programs")?,
+            _ if *denied == Denied::Code => f.write_str("the code of the programs")?,
             Place::Nowhere => f.write_str(&Place::nowhere(*addr))?,
             place => write!(f, "{place}")?,
         }

@@ -37,6 +37,8 @@ pub const FRAME_SIZE: usize = 512;
 /// From one frame to the next, in bytes of addresses. An instruction's offset does not reach from
 /// one to the other.
 pub const FRAME_STRIDE: u64 = 0x1_0000;
+/// What a region takes beside its bytes, for [`Memory::used`].
+const OVERHEAD: u64 = 128;
 /// How many freed numbers wait to be given out again.
 pub const QUARANTINE: usize = 1024;
 
@@ -157,15 +159,17 @@ impl Memory {
         if size > FLAT_MAX {
             let id = self.alloc_zeroed(region, size)?;
             for (page, bytes) in bytes.chunks(PAGE_SIZE).enumerate() {
-                if bytes.iter().any(|byte| *byte != 0) {
-                    self.poke(id, (page * PAGE_SIZE) as u32, bytes).map_err(|_| Full)?;
+                let offset = (page * PAGE_SIZE) as u32;
+                let zero = bytes.iter().all(|byte| *byte == 0);
+                if !zero && self.poke(id, offset, bytes).is_err() {
+                    self.free(id);
+                    return Err(Full);
                 }
             }
             return Ok(id);
         }
-        self.take(size)?;
         let writable = region.writable;
-        let id = self.place_new(Slot { region, size, backing: Backing::Flat })?;
+        let id = self.add(Slot { region, size, backing: Backing::Flat })?;
         self.flat[id.index()] = Flat { bytes, writable };
         Ok(id)
     }
@@ -182,7 +186,7 @@ impl Memory {
         if size > (1 << 32) - GUARD {
             return Err(Full);
         }
-        self.place_new(Slot { region, size, backing: Backing::Pages(Pages::default()) })
+        self.add(Slot { region, size, backing: Backing::Pages(Pages::default()) })
     }
 
     /// Makes an arena, without a page. `user` is an address of it in user space; the lower half of
@@ -194,9 +198,11 @@ impl Memory {
     pub fn alloc_arena(&mut self, region: Region, user: u64) -> Result<RegionId, Full> {
         // Nothing lies next to it: its offsets take all 32 bits.
         let first = self.slots.len() as u32;
-        if first + 2 > RegionId::LAST {
+        let used = self.used + 3 * OVERHEAD;
+        if first + 2 > RegionId::LAST || used > self.limit {
             return Err(Full);
         }
+        self.used = used;
         let guard = || Slot { region: region.clone(), size: 0, backing: Backing::Nothing };
         let user = user & (u64::MAX << 32);
         let arena = Backing::Arena(Pages::default(), user);
@@ -212,7 +218,7 @@ impl Memory {
     ///
     /// There is no room for it.
     pub fn alloc_stack(&mut self, region: Region) -> Result<RegionId, Full> {
-        self.place_new(Slot { region, size: 0, backing: Backing::Stack(Vec::new()) })
+        self.add(Slot { region, size: 0, backing: Backing::Stack(Vec::new()) })
     }
 
     /// Makes a region whose bytes are elsewhere.
@@ -224,14 +230,14 @@ impl Memory {
         if size > (1 << 32) - GUARD {
             return Err(Full);
         }
-        self.place_new(Slot { region, size, backing: Backing::Foreign })
+        self.add(Slot { region, size, backing: Backing::Foreign })
     }
 
     /// Frees a region: from now on an access to it is a use after free. Returns whether there was
     /// one.
     pub fn free(&mut self, id: RegionId) -> bool {
         let Some(slot) = self.slots.get_mut(id.index()) else { return false };
-        let (pages, reused) = match &slot.backing {
+        let (bytes, reused) = match &slot.backing {
             Backing::Nothing | Backing::Freed | Backing::Code => return false,
             Backing::Flat => (slot.size, true),
             Backing::Pages(pages) => ((pages.count() * PAGE_SIZE) as u64, true),
@@ -241,8 +247,9 @@ impl Memory {
         };
         slot.backing = Backing::Freed;
         self.flat[id.index()] = Flat::default();
-        self.used -= pages;
+        self.used -= bytes;
         if reused {
+            self.used -= OVERHEAD;
             self.freed.push_back(id.index() as u32);
         }
         true
@@ -345,24 +352,26 @@ impl Memory {
         }
     }
 
-    fn take(&mut self, bytes: u64) -> Result<(), Full> {
-        let used = self.used.checked_add(bytes).filter(|used| *used <= self.limit).ok_or(Full)?;
-        self.used = used;
-        Ok(())
-    }
-
-    fn place_new(&mut self, slot: Slot) -> Result<RegionId, Full> {
-        if self.freed.len() > QUARANTINE {
-            let index = self.freed.pop_front().ok_or(Full)?;
-            self.slots[index as usize] = slot;
-            return Ok(RegionId::new(index));
+    fn add(&mut self, slot: Slot) -> Result<RegionId, Full> {
+        let flat = if matches!(slot.backing, Backing::Flat) { slot.size } else { 0 };
+        let used = self.used + OVERHEAD + flat;
+        if used > self.limit {
+            return Err(Full);
         }
-        let index = self.slots.len() as u32;
+        let index = match self.freed.len() > QUARANTINE {
+            true => self.freed.pop_front().ok_or(Full)?,
+            false => self.slots.len() as u32,
+        };
         if index > RegionId::LAST {
             return Err(Full);
         }
-        self.slots.push(slot);
-        self.flat.push(Flat::default());
+        if index as usize == self.slots.len() {
+            self.slots.push(slot);
+            self.flat.push(Flat::default());
+        } else {
+            self.slots[index as usize] = slot;
+        }
+        self.used = used;
         Ok(RegionId::new(index))
     }
 }

@@ -85,8 +85,8 @@ pub enum Stop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StartError {
     /// No function is there.
-    #[error("no function starts at {0:#x}")]
-    NoFunction(u64),
+    #[error("there is no such function")]
+    NoFunction,
     /// The thread is running something else.
     #[error("the thread is in the middle of something else")]
     Busy,
@@ -123,7 +123,7 @@ impl Thread {
             return Err(StartError::Busy);
         }
         if function >= code.functions.len() {
-            return Err(StartError::NoFunction(0));
+            return Err(StartError::NoFunction);
         }
         self.regs = [0; 16];
         self.push(memory, code, function, args, Return::Start);
@@ -150,7 +150,7 @@ impl Thread {
         if self.frames.len() == MAX_FRAMES {
             return Err(StartError::TooDeep);
         }
-        let index = code.function_at(function).ok_or(StartError::NoFunction(function))?;
+        let index = code.function_at(function).ok_or(StartError::NoFunction)?;
         self.push(memory, code, index, args, Return::Kernel(self.pc));
         Ok(())
     }

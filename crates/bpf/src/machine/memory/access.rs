@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::pages::{PAGE_SIZE, split};
 use super::{Backing, FRAME_SIZE, FRAME_STRIDE, Memory, Slot};
-use crate::machine::address::{self, NULL_SIZE, RegionId};
+use crate::machine::address::{self, GUARD, NULL_SIZE, RegionId};
 use crate::machine::kernel::{ArenaFault, Kernel};
 
 /// Why an access did not happen.
@@ -319,7 +319,7 @@ impl Memory {
         match slot.backing {
             Backing::Nothing => Err(Denied::NoRegion),
             Backing::Freed => Err(Denied::Freed),
-            Backing::Code => Err(Denied::Code),
+            Backing::Code if end <= (1 << 32) - GUARD => Err(Denied::Code),
             Backing::Stack(_) => Ok((id, slot)),
             _ if end > slot.size => Err(Denied::Outside),
             _ => Ok((id, slot)),
