@@ -14,11 +14,12 @@ use scxlab_bpf::{Image, Insn};
 
 /// Wall time for each program.
 const TIME: Duration = Duration::from_secs(2);
-/// Bytes of memory that a program gets, in r1.
+/// Bytes of memory that a program gets, in r1. The large one is kept in pages.
 const MEMORY: usize = 4096;
+const LARGE: usize = 1 << 20;
 
-/// A program's name and its text. r1 points to memory, r2 is not used.
-const PROGRAMS: [(&str, &str); 5] = [
+/// A program's name, its text, and the size of its memory.
+const PROGRAMS: [(&str, &str, usize); 6] = [
     // Arithmetic of both widths, nothing else.
     (
         "arithmetic",
@@ -38,6 +39,7 @@ const PROGRAMS: [(&str, &str); 5] = [
          sub64 r2, 1
          jne r2, 0, -12
          exit",
+        MEMORY,
     ),
     // Variables that live on the stack, as clang -O0 has them and spills do.
     (
@@ -59,6 +61,7 @@ const PROGRAMS: [(&str, &str); 5] = [
          jne r2, 0, -10
          ldxdw r0, [r10-24]
          exit",
+        MEMORY,
     ),
     // jhash() of 12 bytes, over and over, from memory.
     (
@@ -111,6 +114,7 @@ const PROGRAMS: [(&str, &str); 5] = [
          jne r8, 0, -41
          mov64 r0, r5
          exit",
+        MEMORY,
     ),
     // Counters in the values of a map, 64 bytes each.
     (
@@ -135,6 +139,32 @@ const PROGRAMS: [(&str, &str); 5] = [
          jne r2, 0, -16
          ldxdw r0, [r1+64]
          exit",
+        MEMORY,
+    ),
+    // The same in a map of a megabyte, all over it.
+    (
+        "large map",
+        "mov64 r2, 200000
+         mov64 r6, 0
+         mov64 r3, r6
+         and64 r3, 16383
+         lsh64 r3, 6
+         add64 r3, r1
+         ldxdw r4, [r3+0]
+         add64 r4, 1
+         stxdw [r3+0], r4
+         ldxw r5, [r3+8]
+         xor64 r5, r4
+         stxw [r3+8], r5
+         ldxb r5, [r3+16]
+         add64 r5, 3
+         stxb [r3+16], r5
+         add64 r6, 2731
+         sub64 r2, 1
+         jne r2, 0, -16
+         ldxdw r0, [r1+64]
+         exit",
+        LARGE,
     ),
     // A list in memory: each load gives the next one's place.
     (
@@ -150,11 +180,12 @@ const PROGRAMS: [(&str, &str); 5] = [
          sub64 r3, r1
          mov64 r0, r3
          exit",
+        MEMORY,
     ),
 ];
 
-fn memory(name: &str) -> Vec<u8> {
-    let mut bytes = vec![0; MEMORY];
+fn memory(name: &str, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
     if name == "pointer chase" {
         // One ring over all 64 places, in strides that do not follow each other.
         for place in 0..64_usize {
@@ -185,7 +216,7 @@ struct Ours {
 
 impl Ours {
     fn new(image: &Image, bytes: Vec<u8>) -> Self {
-        let mut memory = Memory::new(1 << 20);
+        let mut memory = Memory::new(1 << 24);
         let code = Code::decode(image, &Binding::default()).expect("they are instructions");
         let region = memory.alloc(Region::new("memory"), bytes).expect("there is room");
         let thread = Thread::new(&mut memory, "the bench").expect("there is room");
@@ -204,17 +235,34 @@ impl Ours {
     }
 }
 
+/// What it costs to stop after each instruction and go on, in ns.
+fn stopping() -> f64 {
+    let (_, text, size) = PROGRAMS[0];
+    let mut ours = Ours::new(&image(text).1, memory("", size));
+    let args = [ours.region.base(), 0, 0, 0, 0];
+    ours.thread.start(&mut ours.memory, &ours.code, 0, args).expect("it is idle");
+    let start = Instant::now();
+    let mut stops = 0;
+    loop {
+        let stop = run(&mut ours.thread, &ours.code, &mut ours.memory, &mut NoKernel, &mut 1);
+        if stop != Stop::OutOfFuel {
+            return start.elapsed().as_secs_f64() * 1e9 / f64::from(stops);
+        }
+        stops += 1;
+    }
+}
+
 fn main() {
     println!(
         "{:<14} {:>12} {:>14} {:>14} {:>7}",
         "program", "instructions", "ours", "rbpf", "ratio"
     );
     let mut product = 1.0;
-    for (name, text) in PROGRAMS {
+    for (name, text, size) in PROGRAMS {
         let (bytes, image) = image(text);
-        let mut ours = Ours::new(&image, memory(name));
+        let mut ours = Ours::new(&image, memory(name, size));
         let theirs = rbpf::EbpfVmRaw::new(Some(&bytes)).expect("rbpf takes the program");
-        let mut shared = memory(name);
+        let mut shared = memory(name, size);
 
         let (mut best, mut best_theirs) = (f64::MAX, f64::MAX);
         let mut instructions = 0;
@@ -243,4 +291,5 @@ fn main() {
         "geometric mean of the ratios: {:.2}",
         f64::powf(product, 1.0 / PROGRAMS.len() as f64)
     );
+    println!("to stop after an instruction and go on: {:.0} ns", stopping());
 }

@@ -16,6 +16,8 @@ pub struct Fault {
     pub insn: usize,
     /// The instruction's source, if the object says it.
     pub line: Option<Line>,
+    /// The function that was started, if it is another one: the program.
+    pub program: Option<String>,
     /// What it did.
     pub what: What,
 }
@@ -40,6 +42,9 @@ pub enum What {
     TooDeep,
     /// An indirect jump to where no jump table points.
     BadJump(u64),
+    /// A call of the kernel that the kernel does not allow, and why: "scx_bpf_kick_cpu() is not
+    /// allowed here".
+    Call(String),
 }
 
 /// What the interpreter knows of a fault.
@@ -52,11 +57,10 @@ pub(super) enum Cause {
 
 impl Fault {
     pub(super) fn new(thread: &Thread, code: &Code, memory: &Memory, cause: Cause) -> Self {
-        let function = code.function_of(thread.pc).map(|f| &code.functions[f]);
         let what = match cause {
             Cause::Access { addr, size, write, denied } => {
                 let place = match memory.place(addr) {
-                    Place::Stack { id, offset } if id == thread.stack => {
+                    Place::Stack { id, offset, .. } if id == thread.stack => {
                         thread_frame(thread, code, offset)
                     }
                     place => place,
@@ -66,10 +70,38 @@ impl Fault {
             Cause::TooDeep => What::TooDeep,
             Cause::BadJump(addr) => What::BadJump(addr),
         };
+        Self::at(thread, code, what)
+    }
+
+    /// A fault at the instruction where a thread is: what it called the kernel for must not be.
+    /// `why` is what is wrong, without where.
+    pub fn of_call(thread: &Thread, code: &Code, why: impl Into<String>) -> Self {
+        Self::at(thread, code, What::Call(why.into()))
+    }
+
+    /// A fault at the instruction where a thread is: the kernel was given an address that it
+    /// cannot use.
+    pub fn of_access(
+        thread: &Thread,
+        code: &Code,
+        memory: &Memory,
+        access: (u64, usize, bool),
+        denied: Denied,
+    ) -> Self {
+        let (addr, size, write) = access;
+        Self::new(thread, code, memory, Cause::Access { addr, size, write, denied })
+    }
+
+    fn at(thread: &Thread, code: &Code, what: What) -> Self {
+        let function = code.function_of(thread.pc);
+        let name = |f: usize| code.functions[f].name.clone();
+        let start = function.map_or(0, |f| code.functions[f].start);
+        let program = thread.backtrace().next().filter(|first| Some(*first) != function);
         Self {
-            function: function.map_or_else(String::new, |f| f.name.clone()),
-            insn: thread.pc - function.map_or(0, |f| f.start),
+            function: function.map_or_else(String::new, name),
+            insn: thread.pc - start,
             line: code.line_of(thread.pc).cloned(),
+            program: program.map(name),
             what,
         }
     }
@@ -78,7 +110,7 @@ impl Fault {
     pub fn addr(&self) -> Option<u64> {
         match self.what {
             What::Access { addr, .. } | What::BadJump(addr) => Some(addr),
-            What::TooDeep => None,
+            What::TooDeep | What::Call(_) => None,
         }
     }
 }
@@ -94,12 +126,16 @@ impl fmt::Display for Fault {
         write!(f, "{} in {}, instruction {}", self.what, self.function, self.insn)?;
         match &self.line {
             Some(line) if line.text.trim().is_empty() => {
-                write!(f, " ({}:{}:{})", line.file, line.line, line.column)
+                write!(f, " ({}:{}:{})", line.file, line.line, line.column)?;
             }
             Some(line) => {
                 let text = line.text.trim();
-                write!(f, " ({}:{}:{}: `{text}`)", line.file, line.line, line.column)
+                write!(f, " ({}:{}:{}: `{text}`)", line.file, line.line, line.column)?;
             }
+            None => {}
+        }
+        match &self.program {
+            Some(program) => write!(f, ", called by {program}"),
             None => Ok(()),
         }
     }
@@ -113,6 +149,7 @@ impl fmt::Display for What {
             Self::BadJump(addr) => {
                 return write!(f, "a jump to {addr:#x}, where no jump table points,");
             }
+            Self::Call(why) => return write!(f, "{why},"),
         };
         let access = if *write { "write" } else { "read" };
         if *denied == Denied::Freed {

@@ -328,7 +328,9 @@ impl Memory {
         let offset = u64::from(address::offset(addr));
         let slot = self.slots.get(id.index());
         match slot {
-            Some(Slot { backing: Backing::Stack(_), .. }) => return Place::Stack { id, offset },
+            Some(Slot { backing: Backing::Stack(_), region, .. }) => {
+                return Place::Stack { id, region: region.clone(), offset };
+            }
             Some(slot) if !matches!(slot.backing, Backing::Nothing) => {
                 let freed = matches!(slot.backing, Backing::Freed);
                 let (region, size) = (slot.region.clone(), slot.size);

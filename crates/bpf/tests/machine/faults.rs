@@ -1,6 +1,6 @@
 //! What must not be, and what is said of it.
 
-use scxlab_bpf::machine::{Binding, Memory, Part, Region, Stop, What};
+use scxlab_bpf::machine::{Binding, Denied, Fault, Memory, NoKernel, Part, Region, Stop, What};
 
 use super::build::*;
 
@@ -51,7 +51,7 @@ fn an_address_is_named() {
         (rodata + 4, store, "offset 4 of map `.rodata`, 8 bytes, which is read-only"),
         (gone + 4, store, "freed: offset 4 of map `gone`, 8 bytes"),
         (gone + 40, load, "freed: offset 40 of map `gone`, 8 bytes"),
-        (other + 504, load, "fp-8 in frame 0 of another stack"),
+        (other + 504, load, "fp-8 in frame 0 of the stack of another"),
         (0, load, "a NULL pointer"),
         (0x1000, store, "4096 bytes from a NULL pointer"),
         (-12_i64 as u64, store, "the error -12 and no address"),
@@ -122,6 +122,28 @@ fn a_frame_cannot_be_left() {
     assert!(
         fault.contains(": fp-8 in a stack frame that is gone, in f0, instruction 1"),
         "{fault}"
+    );
+}
+
+#[test]
+fn a_call_of_the_kernel_can_be_one() {
+    let mut machine = Machine::new(&[&[call(1), EXIT], &[call_kfunc(0), EXIT]]);
+    machine.run();
+    let Machine { thread, code, memory, bytes, .. } = &machine;
+    assert_eq!(
+        Fault::of_call(thread, code, "a() is not allowed here").to_string(),
+        "a() is not allowed here, in f1, instruction 0 (test.bpf.c:3:2: `line 3;`), called by f0"
+    );
+    let addr = bytes.base() + 60;
+    let denied = memory.read(&mut NoKernel, addr, &mut [0; 8]).expect_err("it is too long");
+    assert_eq!(denied, Denied::Outside);
+    let fault = Fault::of_access(thread, code, memory, (addr, 8, false), denied);
+    assert_eq!(
+        fault.to_string(),
+        format!(
+            "invalid read of 8 bytes at {addr:#x}: offset 60 of the bytes, 64 bytes, in f1, \
+             instruction 0 (test.bpf.c:3:2: `line 3;`), called by f0"
+        )
     );
 }
 

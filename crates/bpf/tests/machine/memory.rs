@@ -443,6 +443,34 @@ fn large_regions_take_what_is_used() {
 }
 
 #[test]
+fn how_much_is_left() {
+    let mut memory = Memory::new(1 << 20);
+    let small = memory.alloc_zeroed(Region::new("small"), 20).expect("there is room");
+    let arena = memory.alloc_arena(Region::new("arena"), USER).expect("there is room").base();
+    for (addr, left) in [
+        (small.base(), 20),
+        (small.base() + 19, 1),
+        (small.base() + 20, 0),
+        (small.base() - 1, 0),
+        (arena + 0xffff_fff0, 16),
+        (arena + (1 << 32), 0),
+        (RegionId::CODE.base(), 0),
+        (0, 0),
+        (u64::MAX, 0),
+    ] {
+        assert_eq!(memory.remaining(addr), left, "{addr:#x}");
+    }
+    memory.free(small);
+    assert_eq!(memory.remaining(small.base()), 0);
+
+    let machine = Machine::new(&[&[EXIT]]);
+    let fp = machine.thread.registers()[10];
+    for (addr, left) in [(fp - 512, 512), (fp - 1, 1), (fp, 0), (fp + (1 << 16) - 8, 0)] {
+        assert_eq!(machine.memory.remaining(addr), left, "{addr:#x}");
+    }
+}
+
+#[test]
 fn numbers_are_given_out_in_order_and_again_after_a_while() {
     let mut memory = Memory::new(1 << 24);
     let first = memory.alloc_zeroed(Region::new("first"), 8).expect("there is room");

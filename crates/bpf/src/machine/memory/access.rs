@@ -83,6 +83,21 @@ impl Memory {
         }
     }
 
+    /// How many bytes there are from an address to the end of its region, or of its stack frame.
+    /// Whether they may be read is not said, and an arena may lack their pages.
+    pub fn remaining(&self, addr: u64) -> u64 {
+        let Ok((_, slot)) = self.find(addr, 0) else { return 0 };
+        let offset = u64::from(address::offset(addr));
+        match &slot.backing {
+            Backing::Stack(frames) => {
+                let left = (FRAME_SIZE as u64).saturating_sub(offset % FRAME_STRIDE);
+                let frame = (offset / FRAME_STRIDE) as usize;
+                if frame < frames.len() / FRAME_SIZE { left } else { 0 }
+            }
+            _ => slot.size.saturating_sub(offset),
+        }
+    }
+
     /// Reads bytes as a program would, from any region.
     ///
     /// # Errors

@@ -23,8 +23,10 @@ pub enum Place {
     },
     /// A stack.
     Stack {
-        /// Which.
+        /// Its number.
         id: RegionId,
+        /// Which.
+        region: Region,
         /// From the start of its first frame.
         offset: u64,
     },
@@ -79,9 +81,9 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nowhere => f.write_str("nothing"),
-            Self::Stack { offset, .. } => {
+            Self::Stack { region, offset, .. } => {
                 let (frame, fp) = frame(*offset);
-                write!(f, "fp{fp:+} in frame {frame} of another stack")
+                write!(f, "fp{fp:+} in frame {frame} of {region}")
             }
             Self::Frame { function: Some(function), fp } => {
                 write!(f, "fp{fp:+} in the stack frame of {function}")
