@@ -23,7 +23,7 @@ const PROGRAMS: [(&str, &str, usize); 6] = [
     // Arithmetic of both widths, nothing else.
     (
         "arithmetic",
-        "mov64 r2, 200000
+        "mov64 r2, 20000
          lddw r0, 0x9e3779b97f4a7c15
          mov64 r3, 7
          add64 r0, r3
@@ -44,7 +44,7 @@ const PROGRAMS: [(&str, &str, usize); 6] = [
     // Variables that live on the stack, as clang -O0 has them and spills do.
     (
         "stack",
-        "mov64 r2, 200000
+        "mov64 r2, 20000
          mov64 r0, 1
          stxdw [r10-8], r0
          stxdw [r10-16], r2
@@ -67,7 +67,7 @@ const PROGRAMS: [(&str, &str, usize); 6] = [
     (
         "jhash",
         "mov64 r9, r1
-         mov64 r8, 40000
+         mov64 r8, 4000
          mov32 r3, -559038729
          mov32 r4, -559038729
          mov32 r5, -559038729
@@ -119,7 +119,7 @@ const PROGRAMS: [(&str, &str, usize); 6] = [
     // Counters in the values of a map, 64 bytes each.
     (
         "map values",
-        "mov64 r2, 200000
+        "mov64 r2, 20000
          mov64 r6, 0
          mov64 r3, r6
          and64 r3, 63
@@ -144,7 +144,7 @@ const PROGRAMS: [(&str, &str, usize); 6] = [
     // The same in a map of a megabyte, all over it.
     (
         "large map",
-        "mov64 r2, 200000
+        "mov64 r2, 20000
          mov64 r6, 0
          mov64 r3, r6
          and64 r3, 16383
@@ -169,7 +169,7 @@ const PROGRAMS: [(&str, &str, usize); 6] = [
     // A list in memory: each load gives the next one's place.
     (
         "pointer chase",
-        "mov64 r2, 300000
+        "mov64 r2, 30000
          mov64 r3, r1
          ldxdw r4, [r3+0]
          add64 r4, r1

@@ -3,7 +3,7 @@
 //! One loop with one `match`. An access tries what is cheapest first: the running function's frame,
 //! then flat regions, and then, out of line, all else (`exec/far.rs`).
 
-use super::address;
+use super::address::{self, RegionId};
 use super::code::{Callee, Code, Kind, atomic};
 use super::fault::{Cause, Fault};
 use super::kernel::Kernel;
@@ -30,7 +30,7 @@ pub fn run<K: Kernel>(
         Phase::Idle => End::Exit,
         Phase::Calling => match code.ops.get(thread.pc).and_then(|op| op.callee()) {
             Some(callee) => End::Call(callee),
-            None => End::Exit,
+            None => End::Fault(Cause::BadJump(address::of_insn(thread.pc))),
         },
         Phase::Ready => {
             let mut stack = memory.take_stack(thread.stack);
@@ -75,10 +75,9 @@ struct Top {
 }
 
 impl Top {
-    fn new(thread: &Thread) -> Self {
-        let frames = thread.frames.len();
+    fn new(stack: RegionId, frames: usize) -> Self {
         Self {
-            addr: fp(thread.stack, frames) - FRAME_SIZE as u64,
+            addr: fp(stack, frames) - FRAME_SIZE as u64,
             index: frames.saturating_sub(1) * FRAME_SIZE,
         }
     }
@@ -128,9 +127,9 @@ fn interpret<K: Kernel>(
     fuel: &mut u64,
 ) -> End {
     let ops = code.ops.as_slice();
-    let mut regs = thread.regs;
     let mut pc = thread.pc;
-    let mut top = Top::new(thread);
+    let mut top = Top::new(thread.stack, thread.frames.len());
+    let regs = &mut thread.regs;
     let mut left = *fuel;
     let arena = code.arena.unwrap_or(super::code::Arena { kernel: 0, user: 0 });
     let far = Far { stack: thread.stack, arena: code.arena };
@@ -139,8 +138,11 @@ fn interpret<K: Kernel>(
         if left == 0 {
             break End::OutOfFuel;
         }
-        // All places that a program can get to have an operation: see `Code::decode`.
-        let Some(op) = ops.get(pc) else { break End::Exit };
+        // All places that a program can get to have an operation: see `Code::decode`. A thread
+        // of other code is not such a program.
+        let Some(op) = ops.get(pc) else {
+            break End::Fault(Cause::BadJump(address::of_insn(pc)));
+        };
         left -= 1;
         let (d, s) = ((op.dst & 15) as usize, (op.src & 15) as usize);
 
@@ -425,10 +427,8 @@ fn interpret<K: Kernel>(
             Jsle64X => jump64!(X, a, b, a as i64 <= b as i64),
             Jsle32K => jump32!(K, a, b, a as i32 <= b as i32),
             Jsle32X => jump32!(X, a, b, a as i32 <= b as i32),
-            CallHelper | CallKfunc => match op.callee() {
-                Some(callee) => break End::Call(callee),
-                None => break End::Exit,
-            },
+            CallHelper => break End::Call(Callee::Helper(op.imm as u32)),
+            CallKfunc => break End::Call(Callee::Kfunc(op.imm as usize)),
             CallLocal => {
                 if thread.frames.len() == MAX_FRAMES {
                     left += 1;
@@ -454,7 +454,7 @@ fn interpret<K: Kernel>(
                     None => Return::Start,
                 };
                 stack.truncate(top.index);
-                top = Top::new(thread);
+                top = Top::new(thread.stack, thread.frames.len());
                 regs[10] = top.addr + FRAME_SIZE as u64;
                 match from {
                     Return::Caller(at) => {
@@ -468,11 +468,13 @@ fn interpret<K: Kernel>(
                     Return::Start => break End::Exit,
                 }
             }
-            Hole => break End::Exit,
+            Hole => {
+                left += 1;
+                break End::Fault(Cause::BadJump(address::of_insn(pc)));
+            }
         }
         pc += 1;
     };
-    thread.regs = regs;
     thread.pc = pc;
     *fuel = left;
     end

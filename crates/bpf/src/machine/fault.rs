@@ -94,14 +94,14 @@ impl Fault {
 
     fn at(thread: &Thread, code: &Code, what: What) -> Self {
         let function = code.function_of(thread.pc);
-        let name = |f: usize| code.functions[f].name.clone();
+        let name = |f: usize| code.functions.get(f).map(|f| f.name.clone());
         let start = function.map_or(0, |f| code.functions[f].start);
         let program = thread.backtrace().next().filter(|first| Some(*first) != function);
         Self {
-            function: function.map_or_else(String::new, name),
+            function: function.and_then(name).unwrap_or_default(),
             insn: thread.pc - start,
             line: code.line_of(thread.pc).cloned(),
-            program: program.map(name),
+            program: program.and_then(name),
             what,
         }
     }
@@ -117,7 +117,8 @@ impl Fault {
 
 fn thread_frame(thread: &Thread, code: &Code, offset: u64) -> Place {
     let (frame, fp) = frame(offset);
-    let function = thread.frames.get(frame).map(|f| code.functions[f.function].name.clone());
+    let function = thread.frames.get(frame).and_then(|f| code.functions.get(f.function));
+    let function = function.map(|f| f.name.clone());
     Place::Frame { function, fp }
 }
 

@@ -45,7 +45,7 @@ pub const QUARANTINE: usize = 1024;
 /// What a region is: for messages, and for whoever made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
-    /// What to call it: "map `tasks`", "task_struct of init[1]".
+    /// What to call it: a map and its name, a `task_struct` and its task.
     pub what: Arc<str>,
     /// Which part of that it is, or which parts it has.
     pub part: Part,

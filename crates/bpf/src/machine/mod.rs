@@ -16,6 +16,32 @@
 //! functions of the program from there ([`Thread::call`]), and at last gives the thread its result
 //! ([`Thread::resume`]).
 //!
+//! ```
+//! use scxlab_bpf::image::{Function, Image};
+//! use scxlab_bpf::machine::{Binding, Callee, Code, Memory, NoKernel, Stop, Thread, run};
+//! use scxlab_bpf::Insn;
+//!
+//! // r0 = helper 5(); r0 += 1; exit
+//! let insns = [[0x85, 0, 0, 0, 5, 0, 0, 0], [0x07, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+//! let image = Image {
+//!     insns: insns.map(Insn::read).to_vec(),
+//!     functions: vec![Function { name: "now".into(), start: 0, len: 3 }],
+//!     ..Image::default()
+//! };
+//! let code = Code::decode(&image, &Binding::default())?;
+//! let mut memory = Memory::new(1 << 20);
+//! let mut thread = Thread::new(&mut memory, "CPU 0")?;
+//! thread.start(&mut memory, &code, 0, [0; 5])?;
+//!
+//! let mut fuel = 100;
+//! let mut go_on = |thread: &mut Thread| run(thread, &code, &mut memory, &mut NoKernel, &mut fuel);
+//! assert!(matches!(go_on(&mut thread), Stop::Call(Callee::Helper(5), _)));
+//! thread.resume(41);
+//! assert_eq!(go_on(&mut thread), Stop::Exit(42));
+//! assert_eq!(fuel, 97);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # What is as documented, and what the machine adds
 //!
 //! Instructions are those of Documentation/bpf/standardization/instruction-set.rst: a division by
@@ -34,6 +60,11 @@
 //!   half instead, and adds it in each access that the verifier marked. The difference shows only
 //!   in a pointer to an arena's address whose lower half is zero: there it is NULL.) A cast to
 //!   user space does what a kernel's does, which gives 0 for all whose lower half is zero.
+//! - A jump through a register goes only where a jump table of the image points. Its map is a
+//!   `BPF_MAP_TYPE_INSN_ARRAY` whose [`initial`](crate::image::Map::initial) has 8 bytes for each
+//!   entry: the index of an instruction in the image. What is in memory are addresses:
+//!   [`Code::jump_table`].
+//! - `may_goto` jumps after [`MAY_GOTO_LOOPS`] passes of a frame.
 //! - A function's frame is 512 bytes of its own. What the verifier counts of a stack, the sum over
 //!   all frames, it does not count for schedulers, whose stacks are private.
 

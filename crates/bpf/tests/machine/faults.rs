@@ -49,8 +49,8 @@ fn an_address_is_named() {
         (tasks - 4, load, "4 bytes before map `tasks`, 96 bytes"),
         (cpu + 4, load, "offset 4 of value 17 of map `cpus`, 8 bytes"),
         (rodata + 4, store, "offset 4 of map `.rodata`, 8 bytes, which is read-only"),
-        (gone + 4, store, "freed: offset 4 of map `gone`, 8 bytes"),
-        (gone + 40, load, "freed: offset 40 of map `gone`, 8 bytes"),
+        (gone + 4, store, "offset 4 of map `gone`, 8 bytes, freed"),
+        (gone + 40, load, "offset 40 of map `gone`, 8 bytes, freed"),
         (other + 504, load, "fp-8 in frame 0 of the stack of another"),
         (0, load, "a NULL pointer"),
         (0x1000, store, "4096 bytes from a NULL pointer"),
@@ -86,8 +86,8 @@ fn a_whole_sentence() {
     assert_eq!(
         machine.fault(),
         format!(
-            "use after free: invalid read of 1 byte at {addr:#x}: freed: offset 64 of the bytes, \
-             64 bytes, in f0, instruction 0 (test.bpf.c:1:2: `line 1;`)"
+            "use after free: invalid read of 1 byte at {addr:#x}: offset 64 of the bytes, 64 \
+             bytes, freed, in f0, instruction 0 (test.bpf.c:1:2: `line 1;`)"
         )
     );
     // Without a line.

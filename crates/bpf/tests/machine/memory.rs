@@ -363,11 +363,28 @@ fn where_an_arena_has_no_page() {
     assert_eq!(
         fault.to_string(),
         format!(
-            "invalid read of 4 bytes at {:#x}: offset 639643644 of arena `arena`, 4294967296 bytes, \
-             where no page is, in f0, instruction 5 (test.bpf.c:6:2: `line 6;`)",
+            "invalid read of 4 bytes at {:#x}: offset 0x26202ffc of arena `arena`, where no page \
+             is, in f0, instruction 5 (test.bpf.c:6:2: `line 6;`)",
             arena.base() + 0x2620_2ffc
         )
     );
+}
+
+#[test]
+fn beside_an_arena_is_no_page() {
+    // As on kernels, which have a guard on both sides, and nothing more.
+    let over = [mov(1, -1), cast(1, 1, CAST_KERNEL), ldx(W, 0, 1, 5), stx(W, 1, 0x7fff, 1), EXIT];
+    let mut owner = Owner::default();
+    assert_eq!(with_arena(&over, 0).0.run_with(&mut owner), Stop::Exit(0));
+    assert_eq!(owner.log, ["arena 0x7f7e00000004 false", "arena 0x7f7e00007ffe true"]);
+
+    let below = [mov(1, 4), cast(1, 1, CAST_KERNEL), ldx(W, 0, 1, -8), ldx(DW, 0, 1, -6), EXIT];
+    let mut owner = Owner::default();
+    assert_eq!(with_arena(&below, 0).0.run_with(&mut owner), Stop::Exit(0));
+    assert_eq!(owner.log, ["arena 0x7f7cfffffffc false", "arena 0x7f7cfffffffe false"]);
+
+    let far = [mov(1, -1), cast(1, 1, CAST_KERNEL), add(1, 0x8001), ldx(W, 0, 1, 0), EXIT];
+    assert!(matches!(with_arena(&far, 0).0.run(), Stop::Fault(_)));
 }
 
 #[test]

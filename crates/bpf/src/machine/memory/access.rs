@@ -291,7 +291,8 @@ impl Memory {
     }
 
     /// Whether an access touches a page of an arena that is not there, and what then. One access
-    /// is done as a whole or not at all.
+    /// is done as a whole or not at all. Beside an arena there is no page either, as far as an
+    /// instruction's offset reaches (`GUARD_SZ`).
     pub(in crate::machine) fn arena_hole<K: Kernel>(
         &self,
         kernel: &mut K,
@@ -299,11 +300,26 @@ impl Memory {
         size: usize,
         write: bool,
     ) -> Option<Result<(), Denied>> {
-        let slot = self.slots.get(address::index(addr) as usize)?;
-        let Backing::Arena(pages, user) = &slot.backing else { return None };
+        let index = address::index(addr) as usize;
         let offset = address::offset(addr);
-        parts(offset, size).find(|(page, ..)| !pages.has(*page))?;
-        Some(match kernel.arena_fault(user + u64::from(offset), write) {
+        let arena = |index: usize| match self.slots.get(index)?.backing {
+            Backing::Arena(_, user) => Some(user),
+            _ => None,
+        };
+        let user_addr = match &self.slots.get(index)?.backing {
+            Backing::Arena(pages, user) => {
+                parts(offset, size).find(|(page, ..)| !pages.has(*page))?;
+                user + u64::from(offset)
+            }
+            Backing::Nothing if u64::from(offset) < GUARD / 2 => {
+                arena(index.checked_sub(1)?)?.wrapping_add((1 << 32) + u64::from(offset))
+            }
+            Backing::Nothing if u64::from(offset) >= (1 << 32) - GUARD / 2 => {
+                arena(index + 1)?.wrapping_sub((1 << 32) - u64::from(offset))
+            }
+            _ => return None,
+        };
+        Some(match kernel.arena_fault(user_addr, write) {
             ArenaFault::Skip => Ok(()),
             ArenaFault::Fault => Err(Denied::NoPage),
         })

@@ -93,11 +93,10 @@ impl fmt::Display for Place {
             }
             Self::Region { region, offset, size, freed } => {
                 let size = *size as i64;
-                if *freed {
-                    f.write_str("freed: ")?;
-                }
+                let freed_too = if *freed { ", freed" } else { "" };
                 if *offset < 0 {
-                    return write!(f, "{} before {region}, {}", bytes(-offset), bytes(size));
+                    let before = bytes(-offset);
+                    return write!(f, "{before} before {region}, {}{freed_too}", bytes(size));
                 }
                 if *offset >= size && !freed {
                     let past = match offset - size {
@@ -107,16 +106,16 @@ impl fmt::Display for Place {
                     return write!(f, "{past} of {region}, {}", bytes(size));
                 }
                 match region.part {
+                    // An arena, of which only some pages are there.
+                    _ if size == 1 << 32 => write!(f, "offset {offset:#x} of {region}")?,
                     Part::Values(each) if each > 0 => {
                         let (value, at) = (offset / i64::from(each), offset % i64::from(each));
-                        write!(
-                            f,
-                            "offset {at} of value {value} of {region}, {}",
-                            bytes(each.into())
-                        )
+                        let each = bytes(each.into());
+                        write!(f, "offset {at} of value {value} of {region}, {each}")?;
                     }
-                    _ => write!(f, "offset {offset} of {region}, {}", bytes(size)),
+                    _ => write!(f, "offset {offset} of {region}, {}", bytes(size))?,
                 }
+                f.write_str(freed_too)
             }
         }
     }
