@@ -4,7 +4,7 @@
 //! place in the other. All that can be known before is in it: jumps name where they go, immediates
 //! have their 64 bits, addresses are there.
 
-use crate::image::{Function, Line};
+use crate::image::{Function, Line, Map};
 
 /// One operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,12 +158,11 @@ impl Code {
         self.ops.iter().enumerate().filter_map(|(insn, op)| Some((insn, op.callee()?)))
     }
 
-    /// The bytes of a jump table in memory, addresses, made of what its map starts with,
-    /// instructions: both 8 bytes an entry.
-    pub fn jump_table(initial: &[u8]) -> Vec<u8> {
-        let (entries, _) = initial.as_chunks::<8>();
-        let addr = |entry: &[u8; 8]| super::address::of_insn(u64::from_le_bytes(*entry) as usize);
-        entries.iter().flat_map(|entry| addr(entry).to_le_bytes()).collect()
+    /// The bytes that a jump table has in memory, made of what its map starts with
+    /// ([`Map::entries`]): 8 for the address of each instruction.
+    pub fn jump_table(map: &Map) -> Vec<u8> {
+        let addr = |entry: &Option<usize>| entry.map_or(0, super::address::of_insn);
+        map.entries.iter().flat_map(|entry| addr(entry).to_le_bytes()).collect()
     }
 }
 

@@ -118,8 +118,8 @@ const UPPER: u64 = u64::MAX << 32;
 fn jump_targets(image: &Image, code: &Code) -> Result<Vec<u32>, DecodeError> {
     let mut targets = Vec::new();
     for map in image.maps.iter().filter(|map| map.map_type == INSN_ARRAY) {
-        for (entry, bytes) in map.initial.as_chunks::<8>().0.iter().enumerate() {
-            let insn = u64::from_le_bytes(*bytes) as usize;
+        for (entry, insn) in map.entries.iter().enumerate() {
+            let Some(insn) = *insn else { continue };
             if code.ops.get(insn).is_none_or(|op| op.kind == Kind::Hole) {
                 let reason = Refused::JumpTable { map: map.name.clone(), entry };
                 return Err(DecodeError { function: map.name.clone(), insn: 0, reason });

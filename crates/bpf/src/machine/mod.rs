@@ -60,10 +60,9 @@
 //!   half instead, and adds it in each access that the verifier marked. The difference shows only
 //!   in a pointer to an arena's address whose lower half is zero: there it is NULL.) A cast to
 //!   user space does what a kernel's does, which gives 0 for all whose lower half is zero.
-//! - A jump through a register goes only where a jump table of the image points. Its map is a
-//!   `BPF_MAP_TYPE_INSN_ARRAY` whose [`initial`](crate::image::Map::initial) has 8 bytes for each
-//!   entry: the index of an instruction in the image. What is in memory are addresses:
-//!   [`Code::jump_table`].
+//! - A jump through a register goes only where a jump table of the image points, a
+//!   `BPF_MAP_TYPE_INSN_ARRAY` whose [`entries`](crate::image::Map::entries) are instructions of
+//!   the image. What is in memory are their addresses: [`Code::jump_table`].
 //! - `may_goto` jumps after [`MAY_GOTO_LOOPS`] passes of a frame.
 //! - A function's frame is 512 bytes of its own. What the verifier counts of a stack, the sum over
 //!   all frames, it does not count for schedulers, whose stacks are private.

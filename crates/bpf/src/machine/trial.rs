@@ -125,19 +125,5 @@ impl Trial {
 }
 
 fn definition(name: &str, map_type: MapType, value_size: u32, max_entries: u32) -> Map {
-    Map {
-        name: name.into(),
-        map_type,
-        key_size: 4,
-        value_size,
-        max_entries,
-        flags: 0,
-        extra: 0,
-        key_type: 0,
-        value_type: 0,
-        inner: None,
-        entries: Vec::new(),
-        initial: Vec::new(),
-        read_only: false,
-    }
+    Map { name: name.into(), map_type, key_size: 4, value_size, max_entries, ..Map::default() }
 }

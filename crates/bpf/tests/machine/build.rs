@@ -108,21 +108,8 @@ pub fn image(functions: &[&[Insn]]) -> Image {
 }
 
 pub fn map(name: &str, map_type: u32, value_size: u32, max_entries: u32) -> Map {
-    Map {
-        name: name.into(),
-        map_type: MapType(map_type),
-        key_size: 4,
-        value_size,
-        max_entries,
-        flags: 0,
-        extra: 0,
-        key_type: 0,
-        value_type: 0,
-        inner: None,
-        entries: Vec::new(),
-        initial: Vec::new(),
-        read_only: false,
-    }
+    let map_type = MapType(map_type);
+    Map { name: name.into(), map_type, key_size: 4, value_size, max_entries, ..Map::default() }
 }
 
 pub fn refusal(functions: &[&[Insn]]) -> DecodeError {

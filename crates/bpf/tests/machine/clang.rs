@@ -75,7 +75,7 @@ const FUNCTIONS: [(&str, usize, usize); 4] =
     [("divide", 0, 24), ("swap", 24, 8), ("atomics", 32, 19), ("choose", 51, 47)];
 /// The load of the jump table's address, and the table, in bytes of code.
 const LOAD: usize = 55;
-const TABLE: [u64; 14] = [480, 640, 568, 592, 512, 664, 712, 624, 760, 544, 736, 496, 528, 680];
+const TABLE: [usize; 14] = [480, 640, 568, 592, 512, 664, 712, 624, 760, 544, 736, 496, 528, 680];
 
 /// A machine with these functions, and a region of bytes.
 fn machine(bytes: Vec<u8>) -> (Machine, u64) {
@@ -89,9 +89,9 @@ fn machine(bytes: Vec<u8>) -> (Machine, u64) {
     assert_eq!(image.insns[LOAD].code, 0x18);
     image.insns[LOAD].src = 2;
     let mut table = map(".jumptables", 34, 8, TABLE.len() as u32);
-    table.initial = TABLE.iter().flat_map(|offset| (offset / 8).to_le_bytes()).collect();
+    table.entries = TABLE.map(|offset| Some(offset / 8)).to_vec();
     let mut memory = Memory::new(1 << 20);
-    let in_memory = Code::jump_table(&table.initial);
+    let in_memory = Code::jump_table(&table);
     let region = memory.alloc(Region::read_only("the jump table"), in_memory).expect("room");
     image.maps.push(table);
     let address = MapAddress { value: region.base(), ..MapAddress::default() };

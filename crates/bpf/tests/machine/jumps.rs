@@ -46,7 +46,7 @@ fn may_goto_ends_a_loop() {
 }
 
 /// r0 = a jump through the table by r1: 10, 20 or 30.
-fn switch(entries: [u64; 3]) -> (scxlab_bpf::Image, Binding, Memory) {
+fn switch(entries: [usize; 3]) -> (scxlab_bpf::Image, Binding, Memory) {
     let [load, rest] = pseudo(2, 2, 0, 0);
     let insns = [
         insn(ALU64 | 0x60, 1, 0, 0, 3),
@@ -64,9 +64,9 @@ fn switch(entries: [u64; 3]) -> (scxlab_bpf::Image, Binding, Memory) {
     ];
     let mut image = image(&[&insns, &[EXIT]]);
     let mut table = map(".jumptables", 34, 8, 3);
-    table.initial = entries.iter().flat_map(|entry| entry.to_le_bytes()).collect();
+    table.entries = entries.map(Some).to_vec();
     let mut memory = Memory::new(1 << 20);
-    let bytes = Code::jump_table(&table.initial);
+    let bytes = Code::jump_table(&table);
     let region = memory.alloc(Region::read_only("the jump table"), bytes).expect("there is room");
     image.maps.push(table);
     let mut binding = Binding::default();
@@ -109,7 +109,7 @@ fn an_indirect_jump_goes_only_where_a_table_points() {
     }
 
     // Entries that are no instruction, or the middle of one, are refused at once.
-    for entry in [2, 13, u64::MAX] {
+    for entry in [2, 13, usize::MAX] {
         let (image, binding, _) = switch([entry, 8, 10]);
         let error = Code::decode(&image, &binding).expect_err("it is refused").to_string();
         assert!(error.contains("entry 0 is no place in a function"), "{error}");
