@@ -19,8 +19,10 @@ pub(super) struct Op {
 }
 
 impl Op {
-    /// What is never reached: the second half of a 64-bit load, and what is in no function.
+    /// What is in no function, and never reached.
     pub(super) const HOLE: Self = Self { kind: Kind::Hole, dst: 0, src: 0, off: 0, imm: 0 };
+    /// The second half of a 64-bit load: nothing is left to do.
+    pub(super) const SECOND: Self = Self { kind: Kind::Second, ..Self::HOLE };
 }
 
 /// What an operation does. `K` has an immediate, `X` a register as its source.
@@ -51,7 +53,7 @@ pub(super) enum Kind {
     /// Casts of an arena's pointers.
     CastKernel, CastUser,
     /// A 64-bit immediate, in two instructions.
-    Imm64,
+    Imm64, Second,
     Load8, Load16, Load32, Load64,
     Loads8, Loads16, Loads32,
     StoreK8, StoreK16, StoreK32, StoreK64,

@@ -120,7 +120,7 @@ fn jump_targets(image: &Image, code: &Code) -> Result<Vec<u32>, DecodeError> {
     for map in image.maps.iter().filter(|map| map.map_type == INSN_ARRAY) {
         for (entry, insn) in map.entries.iter().enumerate() {
             let Some(insn) = *insn else { continue };
-            if code.ops.get(insn).is_none_or(|op| op.kind == Kind::Hole) {
+            if code.ops.get(insn).is_none_or(|op| matches!(op.kind, Kind::Hole | Kind::Second)) {
                 let reason = Refused::JumpTable { map: map.name.clone(), entry };
                 return Err(DecodeError { function: map.name.clone(), insn: 0, reason });
             }
@@ -177,7 +177,11 @@ impl Decoder<'_> {
             last = at;
             let op = self.insn(at).map_err(|reason| self.error(at, reason))?;
             ops[at] = op;
-            at += if op.kind == Kind::Imm64 { 2 } else { 1 };
+            if op.kind == Kind::Imm64 {
+                at += 1;
+                ops[at] = Op::SECOND;
+            }
+            at += 1;
         }
         if !matches!(ops[last].kind, Kind::Exit | Kind::Ja | Kind::GotoX) {
             return Err(self.error(last, Refused::RunsOff));
@@ -185,7 +189,7 @@ impl Decoder<'_> {
         // Only now it is known what is the second half of a load.
         for at in start..start + len {
             let op = ops[at];
-            if is_jump(op.kind) && ops[op.off as usize].kind == Kind::Hole {
+            if is_jump(op.kind) && ops[op.off as usize].kind == Kind::Second {
                 let to = i64::from(op.off) - start as i64;
                 return Err(self.error(at, Refused::JumpIntoLoad(to)));
             }
