@@ -65,8 +65,8 @@ fn once(plan: &CostPlan, round: u32, tids: Tids, forker: &mut Forker) -> Result<
     thread::sleep(SETTLE);
     let processes = forker.fork(Kind::Process, plan.forks)?;
     let threads = forker.fork(Kind::Thread, plan.forks)?;
-    // Not before: the kernel's table grows with inserts, one step for each at most, and an attach
-    // leaves it small for what is in it.
+    // Not before: an insert that finds the kernel's table too full has a worker double it, once
+    // (`rht_deferred_worker()`), and an attach inserts all tasks before that worker comes to it.
     let lookups = match (&mut attached, tids) {
         (Some(attached), Tids::Native | Tids::Portable) => {
             Some(lookups(plan, &mut attached.loaded)?)

@@ -144,7 +144,7 @@ mod tests {
             }
             let looked_up = matches!(cost.tids, Tids::Native | Tids::Portable);
             assert_eq!(cost.lookups.is_some(), looked_up, "{cost:?}");
-            for lookups in &cost.lookups {
+            if let Some(lookups) = &cost.lookups {
                 for timed in [lookups.nothing, lookups.hits, lookups.misses] {
                     assert_eq!((timed.batches, timed.times), (4, 300));
                 }
