@@ -42,8 +42,7 @@ pub fn measure(job: &Job, plan: &CostPlan, report: &Report) -> Result<()> {
     attached::ready()?;
     let mut forker = Forker::start()?;
     attached::stay_on_the_cpu();
-    report.doing(format!("starting {} tasks", plan.tasks));
-    let mut crowd = Crowd::start(plan.tasks, job.seed)?;
+    let mut crowd = Crowd::start(plan.tasks, job.seed, report)?;
     for round in 0..plan.rounds {
         let mut all = Tids::ALL;
         if round % 2 == 1 {
