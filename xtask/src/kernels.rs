@@ -53,11 +53,21 @@ pub fn test(root: &Path, install: bool) -> Result<()> {
             "vm_faults",
             "--test",
             "vm_claims",
+            "--example",
+            "cost",
             "--",
             "--test-threads",
             "1",
         ],
     )
+}
+
+/// Sets up, and measures what tids cost.
+pub fn cost(root: &Path, args: &[String], install: bool) -> Result<()> {
+    setup(root, &["7.2".to_owned()], install)?;
+    let example = ["run", "--release", "--package", "scxlab", "--example", "cost", "--"];
+    let args = args.iter().map(String::as_str);
+    cargo(root, &example.into_iter().chain(args).collect::<Vec<_>>())
 }
 
 /// Nothing if there is one already.

@@ -5,8 +5,10 @@
 //! to its end, whatever came before.
 #![forbid(unsafe_code)]
 
+mod cost;
 mod job;
 mod record;
 
+pub use cost::{Cost, CostPlan, Lookups, Tids, Timed};
 pub use job::{Job, Run, Setting, Task, WorkloadSource};
 pub use record::{Counts, Exit, Finding, Kernel, Lost, Record, TidCounts, Verdict};

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Cost;
+
 /// One line of the agent's answer. Times are in ns since the scheduler was attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
@@ -53,6 +55,8 @@ pub enum Record {
     },
     /// A claim was checked.
     Claim(Finding),
+    /// What tids cost was measured once more.
+    Cost(Cost),
     /// The kernel or libbpf refused the scheduler.
     Refused {
         /// What was tried.
