@@ -1,12 +1,11 @@
 //! What running on real kernels needs, and the tests that do.
 
-use std::env;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::needs::{LIBELF, Need, PIP, QEMU, ZLIB};
+use crate::run::cargo;
 use crate::{agent, bpf};
 
 /// What is needed of the machine.
@@ -57,20 +56,12 @@ pub fn test(root: &Path, install: bool) -> Result<()> {
             "--test-threads",
             "1",
         ],
+        &[],
     )
 }
 
-/// Nothing if there is one already.
+/// One that is the newest already is not downloaded again; the mirror is asked all the same.
 fn fetch(root: &Path, version: &str) -> Result<()> {
-    cargo(root, &["run", "--release", "--package", "scxlab", "--", "kernels", "fetch", version])
-}
-
-fn cargo(root: &Path, args: &[&str]) -> Result<()> {
-    let shown = format!("cargo {}", args.join(" "));
-    println!("{shown}");
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(args).current_dir(root).status();
-    let status = status.context("cannot run cargo")?;
-    ensure!(status.success(), "`{shown}`: {status}");
-    Ok(())
+    let scxlab = ["run", "--release", "--package", "scxlab", "--"];
+    cargo(root, &[&scxlab[..], &["kernels", "fetch", version]].concat(), &[])
 }
