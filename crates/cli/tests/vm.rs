@@ -86,7 +86,7 @@ fn simple_runs_a_mixed_workload_on_old_and_new() {
 
 #[test]
 fn the_demo_shows_it() {
-    let output = output("demo --on vm:7.2 --accel tcg --duration 12s");
+    let output = output("demo --on vm:7.2 --accel tcg --duration 20s");
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("EJECTED") && text.contains("clean") && text.contains("Linux 7.2."));
