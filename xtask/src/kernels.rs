@@ -1,12 +1,11 @@
 //! What running on real kernels needs, and the tests that do.
 
-use std::env;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::needs::{LIBELF, Need, PIP, QEMU, ZLIB};
+use crate::run::cargo;
 use crate::{agent, bpf};
 
 /// What is needed of the machine.
@@ -59,6 +58,7 @@ pub fn test(root: &Path, install: bool) -> Result<()> {
             "--test-threads",
             "1",
         ],
+        &[],
     )
 }
 
@@ -67,20 +67,11 @@ pub fn cost(root: &Path, args: &[String], install: bool) -> Result<()> {
     setup(root, &["7.2".to_owned()], install)?;
     let example = ["run", "--release", "--package", "scxlab", "--example", "cost", "--"];
     let args = args.iter().map(String::as_str);
-    cargo(root, &example.into_iter().chain(args).collect::<Vec<_>>())
+    cargo(root, &example.into_iter().chain(args).collect::<Vec<_>>(), &[])
 }
 
-/// Nothing if there is one already.
+/// One that is the newest already is not downloaded again; the mirror is asked all the same.
 fn fetch(root: &Path, version: &str) -> Result<()> {
-    cargo(root, &["run", "--release", "--package", "scxlab", "--", "kernels", "fetch", version])
-}
-
-fn cargo(root: &Path, args: &[&str]) -> Result<()> {
-    let shown = format!("cargo {}", args.join(" "));
-    println!("{shown}");
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(args).current_dir(root).status();
-    let status = status.context("cannot run cargo")?;
-    ensure!(status.success(), "`{shown}`: {status}");
-    Ok(())
+    let scxlab = ["run", "--release", "--package", "scxlab", "--"];
+    cargo(root, &[&scxlab[..], &["kernels", "fetch", version]].concat(), &[])
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use scxlab_protocol::{Job, Record, Task};
+use scxlab_protocol::{Hello, Job, Record, Task};
 
 use crate::object::Wrong;
 use crate::report::Report;
@@ -12,7 +12,7 @@ use crate::{claims, cost, kernel, run};
 
 /// Does the job in `file`. The last record is [`Record::Done`], whatever happened.
 pub fn run(file: &Path, report: &Report) {
-    report.say(&Record::Hello(kernel::probe()));
+    report.say(&Record::Hello(Hello::on(kernel::probe())));
     if let Err(err) = load(file).and_then(|job| perform(&job, report)) {
         let why = format!("{err:#}");
         report.say(&match err.is::<Wrong>() {

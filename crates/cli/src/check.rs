@@ -1,6 +1,6 @@
 //! `scxlab claims`.
 
-use crate::args::{ClaimsArgs, Place};
+use crate::args::{ClaimsArgs, MachineArgs, Place};
 use crate::claims::{Outcome, Verdict, check_all};
 use crate::human::{count, wrap};
 use crate::output::{JsonTarget, Terminal};
@@ -28,7 +28,11 @@ struct ClaimPart {
 pub(crate) fn check(args: &ClaimsArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
     let json = JsonTarget::open(args.json.as_deref())?;
     let (place, kernel, outcomes) = match args.on {
-        Place::Engine => ("engine", None, check_all(args.seed)),
+        Place::Engine => {
+            let machine = MachineArgs { accel: args.accel, ..MachineArgs::default() };
+            machine.refuse_a_vm_s()?;
+            ("engine", None, check_all(args.seed))
+        }
         _ => {
             let real::Claims { kernel, outcomes } = real::check(args)?;
             ("vm", Some(kernel), outcomes)

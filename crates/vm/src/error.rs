@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use scxlab_protocol::OtherBuild;
+
 /// How many of the kernel's last lines a message has.
 const SHOWN: usize = 20;
 
@@ -31,6 +33,9 @@ pub enum VmError {
         /// Where it was looked for.
         tried: Vec<PathBuf>,
     },
+    /// The agent is not this command's.
+    #[error(transparent)]
+    OtherAgent(OtherBuild),
     /// A file for the initramfs cannot be read, or what is to start the guest cannot be written.
     #[error("{}: {why}", path.display())]
     File {

@@ -110,7 +110,7 @@ impl Qemu {
         interrupt: &AtomicBool,
     ) -> Result<Kernel, VmError> {
         match self.record(up, interrupt) {
-            Ok(Record::Hello(kernel)) => Ok(kernel),
+            Ok(Record::Hello(hello)) => hello.kernel().map_err(VmError::OtherAgent),
             Ok(other) => Err(VmError::NoRecord {
                 line: shown(&format!("{other:?}")),
                 why: "the first is to be `hello`".to_owned(),

@@ -1,8 +1,8 @@
 //! The tid contract, claim by claim, checked on the kernel that runs.
 //!
 //! As on the engine, each check sets up its own workload and scheduler, watches, and counts what it
-//! saw: a claim is held only if the situation it speaks of came up. The programs that watch are in
-//! `bpf/claims`. A claim is broken by what a check saw, or by a warning in the kernel's log
+//! saw: a claim is held only if the situation it speaks of came up, and was not tried if that did
+//! not, which is chance here. The programs that watch are in `bpf/claims`. A claim is broken by what a check saw, or by a warning in the kernel's log
 //! meanwhile.
 
 mod chunks;
@@ -18,7 +18,7 @@ mod watch;
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, ensure};
 use scxlab_protocol::{Finding, Job, Record, Verdict};
 
 use self::On::{Any, Native};
@@ -135,4 +135,10 @@ impl std::error::Error for Broken {}
 /// Breaks the claim unless `fine`.
 fn holds(fine: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
     if fine { Ok(()) } else { Err(Error::new(Broken(otherwise()))) }
+}
+
+/// The claim was not tried unless `it_was`.
+fn came_up(it_was: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
+    ensure!(it_was, "nothing was shown: {}", otherwise());
+    Ok(())
 }

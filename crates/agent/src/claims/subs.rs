@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use libbpf_rs::Link;
 use scxlab_engine::ExitKind;
 use scxlab_protocol::{Exit, Setting};
 
 use super::lab::{self, Lab};
 use super::programs::Programs;
-use super::{Findings, holds};
+use super::{Findings, came_up, holds};
 use crate::attached::{Attached, wait_for};
 use crate::kernel;
 use crate::object::{Loaded, Opened};
@@ -182,7 +182,7 @@ fn below_a_root_with_the_flag(lab: &Lab<'_>) -> Result<String> {
     holds(own_missed == 0 && missed == 0, || {
         format!("{own_missed} lookups of its own tasks and {missed} of others' found nothing")
     })?;
-    holds(own >= ENOUGH && found >= ENOUGH && inits > 0, || {
+    came_up(own >= ENOUGH && found >= ENOUGH && inits > 0, || {
         format!("it has {inits} tasks, and found its own {own} times and others {found} times")
     })?;
     holds((tried..=tried_later).contains(&counted) && counted > 0, || {
@@ -204,16 +204,8 @@ struct Sub {
 impl Sub {
     fn attach(mut opened: Opened, group: &Group) -> Result<Self> {
         opened.set_operation("sub_cgroup_id", group.id)?;
-        let attached = opened.load().and_then(|mut loaded| {
-            let links = loaded.attach()?;
-            Ok(Self { loaded, _links: links })
-        });
-        match attached {
-            Ok(sub) => Ok(sub),
-            Err(refusal) => {
-                bail!("the kernel refuses to {} the sub-scheduler: {}", refusal.what, refusal.why)
-            }
-        }
+        let (loaded, links) = lab::load(opened).context("the sub-scheduler")?;
+        Ok(Self { loaded, _links: links })
     }
 
     fn number(&self, name: &str) -> u64 {

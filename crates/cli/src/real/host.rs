@@ -79,8 +79,8 @@ impl Host {
         let kernel = Kernel { release: String::new(), cpus: 0, sched_ext: true, native_tid: false };
         let mut host = Self { agent, lines, interrupt, kernel, _dir: dir };
         match host.next()? {
-            Some(Record::Hello(kernel)) => {
-                host.kernel = kernel;
+            Some(Record::Hello(hello)) => {
+                host.kernel = hello.kernel().map_err(Failure::missing)?;
                 Ok(host)
             }
             other => Err(Failure::missing(format_args!("the agent does not say hello: {other:?}"))),
