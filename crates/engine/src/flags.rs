@@ -10,6 +10,8 @@ pub const SCX_SLICE_BYPASS: u64 = 5_000_000;
 /// `SCX_SLICE_INF`: a slice that never ends.
 pub const SCX_SLICE_INF: u64 = u64::MAX;
 
+/// `SCX_CPUPERF_ONE`: the highest speed of a CPU, and the largest capacity.
+pub const SCX_CPUPERF_ONE: u32 = 1024;
 /// `SCX_DSP_DFL_MAX_BATCH`: slots in the dispatch buffer unless the scheduler says otherwise.
 pub const SCX_DSP_DFL_MAX_BATCH: u32 = 32;
 /// `SCX_DSP_MAX_LOOPS`: how often one pick calls `ops.dispatch` at most.

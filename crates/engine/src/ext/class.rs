@@ -4,7 +4,7 @@ use super::dispatch::Verdict;
 use super::sched::SchedIdx;
 use crate::CpuId;
 use crate::engine::{EnableState, Engine};
-use crate::flags::{DeqFlags, DsqId, EnqFlags, OpsFlags, WakeFlags, rqf};
+use crate::flags::{DeqFlags, DsqId, EnqFlags, OpsFlags, PickIdleFlags, WakeFlags, rqf};
 use crate::kfunc::Op;
 use crate::ops::OpSet;
 use crate::rq::DirectDispatch;
@@ -109,8 +109,7 @@ impl Engine {
             && let Some(sched) = self.task_sched(p)
             && self.sch(sched).has(OpSet::RUNNING)
         {
-            self.call(sched, Op::Running, |ops, cx| {
-                let p = cx.task(p);
+            self.call_task(sched, Op::Running, p, |ops, cx, p| {
                 ops.running(cx, p);
             });
         }
@@ -126,8 +125,7 @@ impl Engine {
             return;
         }
         if self.sch(sched).has(OpSet::STOPPING) {
-            self.call(sched, Op::Stopping, |ops, cx| {
-                let p = cx.task(p);
+            self.call_task(sched, Op::Stopping, p, |ops, cx, p| {
                 ops.stopping(cx, p, true);
             });
         }
@@ -156,7 +154,7 @@ impl Engine {
         if self.sch(sched).has(OpSet::SELECT_CPU) && !bypassing {
             return self.call_select_cpu(sched, p, prev, wake);
         }
-        let cpu = match self.select_cpu_dfl(p, prev, wake) {
+        let cpu = match self.select_cpu_dfl(p, prev, wake, None, PickIdleFlags::empty()) {
             Some(cpu) => {
                 self.refill_task_slice_dfl(sched, p);
                 self.p_mut(p).scx.ddsp_dsq_id = DsqId::LOCAL.0;
@@ -181,8 +179,7 @@ impl Engine {
         let this_cpu = self.this_cpu;
         self.rq_mut(this_cpu).scx.direct_dispatch = DirectDispatch::For(p);
         let (is_cid, prev_cid) = (self.sch(sched).is_cid(), self.topology.cid(prev));
-        let n = self.call(sched, Op::SelectCpu, |ops, cx| {
-            let p = cx.task(p);
+        let n = self.call_task(sched, Op::SelectCpu, p, |ops, cx, p| {
             if is_cid {
                 ops.select_cid(cx, p, prev_cid, wake).0
             } else {
@@ -202,8 +199,7 @@ impl Engine {
         if self.bypassing(sched, cpu) {
             self.p_mut(curr).scx.slice = 0;
         } else if self.sch(sched).has(OpSet::TICK) {
-            self.call(sched, Op::Tick, |ops, cx| {
-                let p = cx.task(curr);
+            self.call_task(sched, Op::Tick, curr, |ops, cx, p| {
                 ops.tick(cx, p);
             });
         }
@@ -216,8 +212,7 @@ impl Engine {
     pub(crate) fn yield_task_scx(&mut self, p: TaskIdx) {
         let Some(sched) = self.task_sched(p) else { return };
         if self.sch(sched).has(OpSet::YIELD) {
-            self.call(sched, Op::Yield, |ops, cx| {
-                let p = cx.task(p);
+            self.call_task(sched, Op::Yield, p, |ops, cx, p| {
                 ops.yield_task(cx, p);
             });
         } else {
@@ -242,8 +237,7 @@ impl Engine {
         let cpus = self.p(p).cpus_ptr();
         let cids = self.topology.to_cids(&cpus);
         let is_cid = self.sch(sched).is_cid();
-        self.call(sched, Op::SetCpumask, |ops, cx| {
-            let p = cx.task(p);
+        self.call_task(sched, Op::SetCpumask, p, |ops, cx, p| {
             if is_cid {
                 ops.set_cmask(cx, p, &cids);
             } else {
@@ -266,8 +260,7 @@ impl Engine {
 
     pub(crate) fn call_set_weight(&mut self, sched: SchedIdx, p: TaskIdx, weight: u32) {
         if self.sch(sched).has(OpSet::SET_WEIGHT) {
-            self.call(sched, Op::SetWeight, |ops, cx| {
-                let p = cx.task(p);
+            self.call_task(sched, Op::SetWeight, p, |ops, cx, p| {
                 ops.set_weight(cx, p, weight);
             });
         }

@@ -193,6 +193,7 @@ impl Engine {
 
     /// `task_unlink_from_dsq()`.
     pub(crate) fn task_unlink_from_dsq(&mut self, p: TaskIdx, dsq: DsqIdx) {
+        self.cursors_step_off(dsq, p);
         if let Some(key) = self.sim_mut(p).priq_key.take() {
             self.dsq_mut(dsq).priq.remove(&key);
             self.p_mut(p).scx.dsq_flags &= !ent::DSQ_ON_PRIQ;

@@ -4,6 +4,7 @@ pub(crate) mod bypass;
 mod call;
 pub(crate) mod class;
 pub(crate) mod counters;
+pub(crate) mod cursor;
 pub(crate) mod disable;
 mod dispatch;
 mod dsq;

@@ -75,7 +75,7 @@ impl Engine {
     }
 
     /// `move_local_task_to_local_dsq()`.
-    fn move_local_task_to_local_dsq(&mut self, p: TaskIdx, enq: EnqFlags, cpu: CpuId) {
+    pub(crate) fn move_local_task_to_local_dsq(&mut self, p: TaskIdx, enq: EnqFlags, cpu: CpuId) {
         let dsq = self.local_dsq(cpu);
         self.list_insert(dsq, p, enq);
         self.dsq_mut(dsq).nr += 1;
@@ -85,7 +85,13 @@ impl Engine {
     }
 
     /// `move_remote_task_to_local_dsq()`: from `src`'s runqueue to the local queue of `dst`.
-    fn move_remote_task_to_local_dsq(&mut self, p: TaskIdx, enq: EnqFlags, src: CpuId, dst: CpuId) {
+    pub(crate) fn move_remote_task_to_local_dsq(
+        &mut self,
+        p: TaskIdx,
+        enq: EnqFlags,
+        src: CpuId,
+        dst: CpuId,
+    ) {
         self.p_mut(p).scx.sticky_cpu = dst.0 as i32;
         self.p_mut(p).on_rq = 2; // TASK_ON_RQ_MIGRATING
         self.dequeue_task(src, p, crate::flags::DeqFlags::empty());
