@@ -4,7 +4,7 @@ use super::dispatch::Verdict;
 use super::sched::SchedIdx;
 use crate::CpuId;
 use crate::engine::{EnableState, Engine};
-use crate::flags::{DeqFlags, DsqId, EnqFlags, OpsFlags, PickIdleFlags, WakeFlags, rqf};
+use crate::flags::{DeqFlags, DsqId, EnqFlags, OpsFlags, PickIdleFlags, WakeFlags, ent, rqf};
 use crate::kfunc::Op;
 use crate::ops::OpSet;
 use crate::rq::DirectDispatch;
@@ -69,7 +69,19 @@ impl Engine {
     fn balance_one(&mut self, cpu: CpuId, prev: TaskIdx) -> Verdict {
         let Some(root) = self.root else { return Verdict::None };
         self.rq_mut(cpu).scx.flags |= rqf::IN_BALANCE;
+        if std::mem::take(&mut self.rq_mut(cpu).scx.cpu_released)
+            && self.sch(root).has(OpSet::CPU_ACQUIRE)
+        {
+            self.call(root, Op::CpuAcquire, |ops, cx| ops.cpu_acquire(cx, cpu));
+        }
         let verdict = self.balance_with(cpu, prev, root);
+        // rq_is_open() could not know whether the current task would go on.
+        if verdict != Verdict::None
+            && self.rq(cpu).scx.nr_immed > 0
+            && self.dsq(self.local_dsq(cpu)).nr > 1
+        {
+            self.schedule_reenq_local(cpu);
+        }
         self.rq_mut(cpu).scx.flags &= !rqf::IN_BALANCE;
         verdict
     }
@@ -121,9 +133,33 @@ impl Engine {
         let Some(sched) = self.task_sched(p) else { return };
         self.rq_mut(cpu).scx.kick_sync += 1;
         self.update_curr(cpu);
-        if !self.p(p).queued() {
+        if self.p(p).queued() {
+            self.put_back(cpu, sched, p, next);
+        }
+        if let Some(next) = next {
+            self.switch_class(cpu, next);
+        }
+    }
+
+    /// `switch_class()`: tells the root that a higher class takes the CPU, once until it is back.
+    fn switch_class(&mut self, cpu: CpuId, next: TaskIdx) {
+        let Some(root) = self.root else { return };
+        if self.p(next).sched_class() <= SchedClass::Ext
+            || !self.sch(root).has_op.intersects(OpSet::CPU_ACQUIRE | OpSet::CPU_RELEASE)
+            || std::mem::replace(&mut self.rq_mut(cpu).scx.cpu_released, true)
+        {
             return;
         }
+        if self.sch(root).has(OpSet::CPU_RELEASE) {
+            self.call(root, Op::CpuRelease, |ops, cx| {
+                let next = cx.task(next);
+                ops.cpu_release(cx, cpu, next);
+            });
+        }
+    }
+
+    /// The part of `put_prev_task_scx()` for a task that stays runnable.
+    fn put_back(&mut self, cpu: CpuId, sched: SchedIdx, p: TaskIdx, next: Option<TaskIdx>) {
         if self.sch(sched).has(OpSet::STOPPING) {
             self.call_task(sched, Op::Stopping, p, |ops, cx, p| {
                 ops.stopping(cx, p, true);
@@ -131,8 +167,13 @@ impl Engine {
         }
         self.set_task_runnable(cpu, p);
         if self.p(p).scx.slice > 0 && !self.bypassing(sched, cpu) {
-            // Preempted by a higher class: back to the head of the local queue.
-            self.dispatch_enqueue(sched, self.local_dsq(cpu), p, EnqFlags::HEAD);
+            // Preempted by a higher class: back to the head of the local queue, or, if it must
+            // not linger there, to the scheduler.
+            if self.p(p).scx.flags & ent::IMMED != 0 {
+                self.reenqueue(cpu, p, ent::REENQ_PREEMPTED);
+            } else {
+                self.dispatch_enqueue(sched, self.local_dsq(cpu), p, EnqFlags::HEAD);
+            }
             return;
         }
         let to_idle = next.is_some_and(|next| self.p(next).sched_class() < SchedClass::Ext);

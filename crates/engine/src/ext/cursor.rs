@@ -131,7 +131,7 @@ impl Engine {
     }
 
     /// `nldsq_cursor_lost_task()`: whether somebody else took the task, or is about to.
-    fn cursor_lost_task(&self, cursor: &DsqCursor, p: TaskIdx, src: CpuId) -> bool {
+    pub(crate) fn cursor_lost_task(&self, cursor: &DsqCursor, p: TaskIdx, src: CpuId) -> bool {
         let scx = &self.p(p).scx;
         scx.dsq != cursor.dsq.0
             || cursor.is_too_new(scx.dsq_seq)

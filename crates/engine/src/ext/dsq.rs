@@ -114,6 +114,7 @@ impl Engine {
         let scx = &mut self.p_mut(p).scx;
         scx.dsq_seq = seq;
         scx.dsq = dsq.0;
+        self.note_immed(dsq, p, enq);
         self.stats.dispatches += 1;
         self.record(|engine| What::Inserted { task: engine.name(p), dsq: id.0 });
 
@@ -198,6 +199,7 @@ impl Engine {
             self.dsq_mut(dsq).priq.remove(&key);
             self.p_mut(p).scx.dsq_flags &= !ent::DSQ_ON_PRIQ;
         }
+        self.forget_immed(dsq, p);
         let queue = &mut self.dsqs[dsq.0 as usize];
         queue.list.remove(&mut self.tasks, p);
         queue.nr -= 1;

@@ -58,6 +58,8 @@ impl Engine {
             self.dispatch_enqueue(sched, self.local_dsq(cpu), p, enq);
             return;
         }
+        // A fresh enqueue: the scheduler has to ask for it anew.
+        self.p_mut(p).scx.flags &= !ent::IMMED;
         if self.bypassing(sched, cpu) {
             self.sch_mut(sched).events.bypass_dispatch += 1;
             let dsq = self.bypass_enq_target_dsq(sched, self.task_cpu(p));

@@ -15,6 +15,7 @@ pub(crate) mod exit_info;
 pub(crate) mod idle;
 mod kick;
 mod moves;
+pub(crate) mod reenq;
 pub(crate) mod sched;
 mod sub;
 mod task;

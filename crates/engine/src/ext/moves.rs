@@ -80,6 +80,7 @@ impl Engine {
         self.list_insert(dsq, p, enq);
         self.dsq_mut(dsq).nr += 1;
         self.p_mut(p).scx.dsq = dsq.0;
+        self.note_immed(dsq, p, enq);
         self.stats.dispatches += 1;
         self.local_dsq_post_enq(cpu, p, enq);
     }
@@ -195,7 +196,11 @@ impl Engine {
             scx.flags |= rqf::BAL_CB_PENDING;
             return;
         }
-        // schedule_deferred(): an irq_work on the CPU itself.
+        self.schedule_deferred(cpu);
+    }
+
+    /// `schedule_deferred()`: an irq_work on the CPU itself.
+    pub(crate) fn schedule_deferred(&mut self, cpu: CpuId) {
         let delay = self.rng.jitter(self.config.costs.ipi);
         self.after(delay, crate::events::Event::RunDeferred { cpu: cpu.0 });
     }
@@ -206,8 +211,15 @@ impl Engine {
         self.run_deferred(cpu);
     }
 
-    /// `run_deferred()`: `process_ddsp_deferred_locals()`, the direct dispatches to other CPUs.
+    /// `run_deferred()`.
     pub(crate) fn run_deferred(&mut self, cpu: CpuId) {
+        self.process_ddsp_deferred_locals(cpu);
+        self.process_deferred_reenq_locals(cpu);
+        self.process_deferred_reenq_users(cpu);
+    }
+
+    /// `process_ddsp_deferred_locals()`: the direct dispatches to other CPUs.
+    fn process_ddsp_deferred_locals(&mut self, cpu: CpuId) {
         while let Some(p) = {
             let rq = &mut self.rqs[cpu.index()];
             rq.scx.ddsp_deferred_locals.pop_front(&mut self.tasks)

@@ -37,6 +37,8 @@ pub(crate) enum Op {
     SetWeight,
     SetCpumask,
     UpdateIdle,
+    CpuAcquire,
+    CpuRelease,
     InitTask,
     ExitTask,
     Enable,
@@ -69,6 +71,8 @@ impl Op {
             Self::SetWeight => "set_weight",
             Self::SetCpumask => "set_cpumask",
             Self::UpdateIdle => "update_idle",
+            Self::CpuAcquire => "cpu_acquire",
+            Self::CpuRelease => "cpu_release",
             Self::InitTask => "init_task",
             Self::ExitTask => "exit_task",
             Self::Enable => "enable",
@@ -90,6 +94,7 @@ impl Op {
         match self {
             Self::SelectCpu | Self::Enqueue => Context::SELECT_CPU | Context::ENQUEUE,
             Self::Dispatch => Context::ENQUEUE | Context::DISPATCH,
+            Self::CpuRelease => Context::CPU_RELEASE,
             Self::Init => Context::UNLOCKED | Context::INIT,
             Self::InitTask
             | Self::Dump

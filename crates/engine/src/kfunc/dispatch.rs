@@ -30,14 +30,11 @@ impl Cx<'_> {
     /// `scx_bpf_dsq_move_to_local()`: a task from one of the scheduler's queues to the local queue
     /// of the CPU; whether there was one that may run there. Inserts that are pending are done
     /// first. Locks are dropped: other CPUs may act before it returns.
-    pub fn dsq_move_to_local(&mut self, dsq: DsqId, enq: EnqFlags) -> bool {
+    pub fn dsq_move_to_local(&mut self, dsq: DsqId, mut enq: EnqFlags) -> bool {
         if !self.only_from("scx_bpf_dsq_move_to_local", Context::DISPATCH) {
             return false;
         }
-        if enq.contains(EnqFlags::IMMED) {
-            self.not_modelled("SCX_ENQ_IMMED");
-            return false;
-        }
+        self.core.vet_enq_flags(self.sched, DsqId::LOCAL, &mut enq);
         let cpu = self.core.this_cpu;
         self.core.flush_dispatch_buf(self.sched, cpu);
         let Some(&idx) = self.core.sch(self.sched).dsq_hash.get(&dsq.0) else {

@@ -44,13 +44,12 @@ impl Cx<'_> {
             self.error_kind(ExitKind::Error, format!("invalid enq_flags {:#x}", enq.bits()));
             return false;
         }
-        if enq.contains(EnqFlags::IMMED) {
-            self.not_modelled("SCX_ENQ_IMMED");
-            return false;
-        }
         let foreign = !self.core.on_sched(p.idx, self.sched);
         if foreign && !self.core.sabotaged(crate::config::Sabotage::C10InsertForeign) {
             self.core.sch_mut(self.sched).events.insert_not_owned += 1;
+            return false;
+        }
+        if !self.core.vet_enq_flags(self.sched, dsq, &mut enq) {
             return false;
         }
         let scx = &mut self.core.p_mut(p.idx).scx;

@@ -7,6 +7,7 @@ mod cpus;
 mod dispatch;
 mod idle;
 mod insert;
+mod reenq;
 mod walk;
 
 use std::marker::PhantomData;
@@ -102,11 +103,5 @@ impl<'r> Cx<'r> {
             self.error_kind(ExitKind::Error, msg);
         }
         fine
-    }
-
-    fn not_modelled(&mut self, what: &str) {
-        let msg =
-            format!("the engine does not model {what}; run the scheduler in a VM or on the host");
-        self.error_kind(ExitKind::Error, msg);
     }
 }

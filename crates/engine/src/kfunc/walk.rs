@@ -68,13 +68,12 @@ impl<'r> Cx<'r> {
         it: DsqIter,
         p: Task<'_>,
         dsq: DsqId,
-        enq: EnqFlags,
+        mut enq: EnqFlags,
     ) -> bool {
         if !self.only_from(function, Context::DISPATCH | Context::UNLOCKED) {
             return false;
         }
-        if enq.contains(EnqFlags::IMMED) {
-            self.not_modelled("SCX_ENQ_IMMED");
+        if !self.core.vet_enq_flags(self.sched, dsq, &mut enq) {
             return false;
         }
         let cpu = self.core.this_cpu;

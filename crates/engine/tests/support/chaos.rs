@@ -63,7 +63,8 @@ impl Chaos {
                 } else {
                     allowed_cpu(cx, p)
                 };
-                cx.dsq_insert(p, DsqId::local_on(cpu.0), slice, enq);
+                let immed = if below(cx, 4) == 0 { EnqFlags::IMMED } else { EnqFlags::empty() };
+                cx.dsq_insert(p, DsqId::local_on(cpu.0), slice, enq | immed);
             }
             2 | 3 => {
                 cx.dsq_insert(p, DsqId::GLOBAL, slice, enq);
@@ -187,7 +188,8 @@ impl Scheduler for Chaos {
 
     fn enqueue(&self, cx: &mut Cx<'_>, p: Task<'_>, enq: EnqFlags) {
         let (tid, pid) = (cx.get(p).scx.tid, cx.get(p).pid);
-        if st(cx).held.contains(&tid) {
+        // From one of its queues a task comes back without a dequeue: reenq_user().
+        if st(cx).held.contains(&tid) && !enq.contains(EnqFlags::REENQ) {
             st(cx).broken.push(format!("tid {tid} enqueued while in custody"));
         }
         if !self.place(cx, p, enq, true) {
@@ -232,6 +234,10 @@ impl Scheduler for Chaos {
         }
         if below(cx, 4) == 0 {
             self.walk(cx);
+        }
+        if below(cx, 8) == 0 {
+            let which = below(cx, 3) as usize;
+            cx.dsq_reenq([FIFO, PRIQ, DsqId::LOCAL][which]);
         }
         let first = if below(cx, 2) == 0 { FIFO } else { PRIQ };
         if !cx.dsq_move_to_local(first, EnqFlags::empty()) {
