@@ -51,6 +51,8 @@ pub fn test(root: &Path, install: bool) -> Result<()> {
             "vm",
             "--test",
             "vm_faults",
+            "--test",
+            "vm_host",
             "--",
             "--test-threads",
             "1",

@@ -16,7 +16,7 @@ use crate::leak::Baseline;
 use crate::object::{Opened, Refusal};
 use crate::play::{Options, Player};
 use crate::report::Report;
-use crate::{dump, kernel};
+use crate::{dump, kernel, stop};
 
 /// How often to say what time it is.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -37,6 +37,8 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     let native = opened.has_portable_tid().then(|| opened.kernel_has_tids());
     let flags = opened.set_flags(run.flags.as_deref())?;
     let timeout_ns = opened.timeout_ns()?;
+    // Those of ours, whose flags are their twins', count outside of it.
+    let unread = if run.flags.is_none() { opened.arena_variables() } else { Vec::new() };
     report.doing("attaching the scheduler");
     let attached = match Attached::new(opened)? {
         Ok(attached) => attached,
@@ -48,12 +50,18 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     let mut player = Player::start(&program, job.seed, &Options::default())?;
     let mut said = Instant::now();
     let end = Duration::from_nanos(run.duration_ns);
-    while attached.is_up() && attached.elapsed() < end {
+    while attached.is_up() && attached.elapsed() < end && !stop::is_asked() {
         if said.elapsed() >= PROGRESS {
             report.say(&Record::Progress { at_ns: attached.elapsed().as_nanos() as u64 });
             said = Instant::now();
         }
         thread::sleep(LOOK.min(end.saturating_sub(attached.elapsed())));
+    }
+    if stop::is_asked() {
+        // The workload ends sooner without a scheduler that may run nobody.
+        drop(attached);
+        player.stop()?;
+        return stop::check();
     }
     let ended = attached.elapsed();
     let dump = if attached.is_up() { dump::on_request() } else { None };
@@ -79,6 +87,10 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     let exit = detached.exit(ended)?;
     for refusal in refusals {
         report.say(&Record::Note { text: refusal.to_string() });
+    }
+    if !unread.is_empty() {
+        let text = format!("what it counts in its arena is not reported: {}", unread.join(", "));
+        report.say(&Record::Note { text });
     }
     match exit.dump.as_deref().map(|dump| dump::lost(dump, timeout_ns)).or(lost) {
         Some(lost) => lost.into_iter().for_each(|lost| report.say(&Record::Lost(lost))),

@@ -148,6 +148,13 @@ impl Opened {
         globals::find(&self.types, name).is_ok()
     }
 
+    /// The names of the variables in its arena, which [`Loaded::counters`] does not have.
+    pub fn arena_variables(&self) -> Vec<String> {
+        let all = globals::all(&self.types).into_iter();
+        let in_arena = all.filter(|global| global.place.section == ARENA_SECTION);
+        in_arena.map(|global| global.name).filter(|name| globals::is_named(name)).collect()
+    }
+
     fn write(&mut self, place: &Place, bytes: &[u8]) -> Result<()> {
         let section = &place.section;
         let mut maps = self.object.maps_mut();
@@ -275,17 +282,29 @@ impl Opened {
     /// The object has no scheduler's operations, or more than one.
     pub fn timeout_ns(&mut self) -> Result<u64> {
         const LONGEST_MS: u64 = 30_000;
+        let bytes = self.operation("timeout_ms")?;
+        let ms = bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
+        Ok(if ms == 0 { LONGEST_MS } else { u64::from(ms) } * 1_000_000)
+    }
+
+    /// `ops.name`, by which the kernel's log calls it.
+    ///
+    /// # Errors
+    /// The object has no scheduler's operations, or more than one.
+    pub fn name(&mut self) -> Result<String> {
+        Ok(self.operation("name")?.map_or_else(String::new, |bytes| until_zero(&bytes)))
+    }
+
+    /// A member of the operations as the object has it, if it has it.
+    fn operation(&mut self, member: &str) -> Result<Option<Vec<u8>>> {
         let (ops, place) = self.ops()?;
-        let Ok(timeout) = globals::member(&self.types, &place, "timeout_ms") else {
-            return Ok(LONGEST_MS * 1_000_000);
-        };
-        let offset = timeout.offset - place.offset;
+        let Ok(member) = globals::member(&self.types, &place, member) else { return Ok(None) };
+        let offset = member.offset - place.offset;
         let mut maps = self.object.maps_mut();
         let map = maps.find(|map| map.name() == ops.as_str());
         let value = map.and_then(|mut map| map.initial_value_mut().map(|value| value.to_vec()));
-        let bytes = value.as_deref().and_then(|value| value.get(offset..offset + 4));
-        let ms = bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
-        Ok(if ms == 0 { LONGEST_MS } else { u64::from(ms) } * 1_000_000)
+        let bytes = value.as_deref().and_then(|value| value.get(offset..offset + member.size));
+        Ok(bytes.map(<[u8]>::to_vec))
     }
 
     /// Hands it to the kernel, whose verifier looks at every program. An object without a scheduler
