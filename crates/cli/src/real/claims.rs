@@ -102,8 +102,9 @@ fn listen(
                 if findings.is_empty() {
                     return Err(failure);
                 }
-                // What was found before the end stands.
-                why = failure.message;
+                // What was found before the end stands. All of the message is said once.
+                eprintln!("scxlab: {}", failure.message);
+                why = failure.message.split("; its l").next().unwrap_or_default().to_owned();
                 break;
             }
         }
