@@ -65,7 +65,7 @@ pub enum VmError {
         log: Vec<String>,
     },
     /// The kernel ran out of memory, killed something for it or panicked, and then nothing more came.
-    #[error("the guest ran out of memory; --memory gives it more{}", since_trouble(log))]
+    #[error("the guest ran out of memory; --memory gives it more{}", of_memory(log))]
     OutOfMemory {
         /// The kernel's log.
         log: Vec<String>,
@@ -98,6 +98,10 @@ pub(crate) const PANIC: &str = "Kernel panic - not syncing";
 const TROUBLE: [&str; 5] =
     ["BUG: ", "Oops: ", "general protection fault", "kernel BUG at ", "Unable to handle kernel"];
 
+/// How the kernel says that it was out of memory and killed a process, or found none to kill.
+pub(crate) const OUT_OF_MEMORY: [&str; 2] =
+    ["ut of memory: Killed process", "System is deadlocked on memory"];
+
 /// What the log says of the trouble: from the panic on, and before that from the first oops
 /// on, or what fits of each. Without either, its end.
 fn since_trouble(log: &[String]) -> String {
@@ -120,6 +124,19 @@ fn since_trouble(log: &[String]) -> String {
         text.push_str(&shown(&log[panic..], SHOWN));
     }
     text
+}
+
+/// What the log says of memory: who wanted it, and who was killed for it, and not the long account
+/// in between. A panic's own words are more.
+fn of_memory(log: &[String]) -> String {
+    let is_it = |line: &&String| {
+        line.contains("invoked oom-killer") || OUT_OF_MEMORY.iter().any(|says| line.contains(says))
+    };
+    let lines: Vec<&str> = log.iter().filter(is_it).map(String::as_str).collect();
+    if lines.is_empty() || log.iter().any(|line| line.contains(PANIC)) {
+        return since_trouble(log);
+    }
+    format!("; its log:\n    {}", lines[lines.len().saturating_sub(SHOWN)..].join("\n    "))
 }
 
 /// The end of a log, to be put at the end of a sentence.

@@ -291,14 +291,24 @@ fn a_panic_is_told_with_the_oops_before_it() {
 
 #[test]
 fn one_that_runs_out_of_memory() {
-    for (log, head) in [
-        ("Out of memory: Killed process 70 (job) total-vm:1kB", "its last lines"),
-        ("Kernel panic - not syncing: System is deadlocked on memory", "its log"),
+    for log in [
+        "Out of memory: Killed process 70 (job) total-vm:1kB",
+        "Kernel panic - not syncing: System is deadlocked on memory",
     ] {
         let message = StandIn::new(&format!("hello; echo '{log}' | console")).message();
-        let first = format!("the guest ran out of memory; --memory gives it more; {head}:");
+        let first = "the guest ran out of memory; --memory gives it more; its log:";
         assert_eq!(message, format!("{first}\n    {log}"));
     }
+}
+
+/// Who was killed is told, and not only the end of the kernel's long account.
+#[test]
+fn one_that_is_killed_for_memory_is_named() {
+    let script = "hello; (echo 'init invoked oom-killer: order=0'; yes Mem-Info | head -n 50
+        echo 'Out of memory: Killed process 70 (job)'; yes account | head -n 50) | console";
+    let message = StandIn::new(script).message();
+    let log = "    init invoked oom-killer: order=0\n    Out of memory: Killed process 70 (job)";
+    assert!(message.ends_with(&format!("; its log:\n{log}")), "{message}");
 }
 
 #[test]
