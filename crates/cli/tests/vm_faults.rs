@@ -86,31 +86,6 @@ fn a_scheduler_that_runs_nobody_is_ejected() {
     leaves_nothing(&dir);
 }
 
-/// A long workload, for which the scheduler's large file leaves the agent no room.
-#[test]
-fn an_agent_that_is_out_of_memory() {
-    let dir = directory();
-    let here = directory();
-    let exe = PathBuf::from(assert_cmd::cargo::cargo_bin!("scxlab"));
-    let target = exe.ancestors().nth(2).expect("it is in a target directory");
-    let object = here.path().join("large.bpf.o");
-    fs::copy(target.join("bpf/idle.bpf.o"), &object).expect("it is there");
-    let file = fs::OpenOptions::new().write(true).open(&object).expect("it is ours");
-    file.set_len(115 << 20).expect("there is room");
-    let workload = here.path().join("long.json");
-    let events = vec!["\"run\": 1"; 990_000].join(",");
-    fs::write(&workload, format!("{{\"tasks\": {{\"a\": {{{events}}}}}}}")).expect("it is written");
-    let mut command = Command::new(exe);
-    command.arg("run").arg(object).args(["--on", "vm:7.2", "--accel", "tcg", "--memory", "256"]);
-    command.arg("--workload").arg(workload).args(["--duration", "1s"]).env("TMPDIR", dir.path());
-    let (status, message) = failure(&command.output().expect("it runs"));
-    assert_eq!(status, Some(3), "{message}");
-    let first = "scxlab: the guest ran out of memory; --memory gives it more; its log:";
-    assert!(message.starts_with(first), "{message}");
-    assert!(message.contains("Out of memory: Killed process"), "{message}");
-    leaves_nothing(&dir);
-}
-
 /// What QEMU would say of a guest whose kernel panics between two claims.
 const PANICKING: &str = r#"#!/bin/sh
 for arg; do case $arg in socket,*) socket=${arg##*path=} ;; esac; done
