@@ -52,6 +52,8 @@ pub fn test(root: &Path, install: bool) -> Result<()> {
             "vm_faults",
             "--test",
             "vm_claims",
+            "--test",
+            "vm_host",
             "--example",
             "cost",
             "--",

@@ -19,3 +19,4 @@ pub mod object;
 pub mod play;
 pub mod report;
 pub mod run;
+pub mod stop;

@@ -16,7 +16,7 @@ use crate::leak::Baseline;
 use crate::object::{Opened, Refusal};
 use crate::play::{self, Options, Player};
 use crate::report::Report;
-use crate::{dump, kernel};
+use crate::{dump, kernel, stop};
 
 /// How often to say what time it is.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     let baseline = Baseline::take();
     stay_on_the_cpu();
     report.doing("loading the scheduler");
-    let Prepared { opened, flags, native_tid, timeout_ns } = prepare(run)?;
+    let Prepared { opened, flags, native_tid, timeout_ns, unread } = prepare(run)?;
     report.doing("attaching the scheduler");
     let attached = match Attached::new(opened)? {
         Ok(attached) => attached,
@@ -46,6 +46,12 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
 
     let mut player = Player::start(&program, job.seed, &Options::default())?;
     watch(&attached, Duration::from_nanos(run.duration_ns), report);
+    if stop::is_asked() {
+        // The workload ends sooner without a scheduler that may run nobody.
+        drop(attached);
+        player.stop()?;
+        return stop::check();
+    }
     let mut seen = look(&attached, &player, timeout_ns)?;
     let leaked = baseline.and_then(|baseline| leaked_in_use(baseline, &player, &attached, &seen));
     report.doing("detaching the scheduler");
@@ -57,6 +63,10 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     if let Some(dump) = &exit.dump {
         seen.lost = Some(dump::lost(dump, timeout_ns));
     }
+    if !unread.is_empty() {
+        let text = format!("what it counts in its arena is not reported: {}", unread.join(", "));
+        report.say(&Record::Note { text });
+    }
     seen.say(leaked, exit, report);
     Ok(())
 }
@@ -67,6 +77,8 @@ struct Prepared {
     flags: Vec<String>,
     native_tid: Option<bool>,
     timeout_ns: u64,
+    /// Variables in an arena, which nobody reads.
+    unread: Vec<String>,
 }
 
 fn prepare(run: &Run) -> Result<Prepared> {
@@ -75,13 +87,15 @@ fn prepare(run: &Run) -> Result<Prepared> {
     let native_tid = opened.has_portable_tid().then(|| opened.kernel_has_tids());
     let flags = opened.set_flags(run.flags.as_deref())?;
     let timeout_ns = opened.timeout_ns()?;
-    Ok(Prepared { opened, flags, native_tid, timeout_ns })
+    // Those of ours, whose flags are their twins', count outside of it.
+    let unread = if run.flags.is_none() { opened.arena_variables() } else { Vec::new() };
+    Ok(Prepared { opened, flags, native_tid, timeout_ns, unread })
 }
 
 /// Waits until the time is over or the scheduler is gone, and says what time it is.
 fn watch(attached: &Attached, end: Duration, report: &Report) {
     let mut said = Instant::now();
-    while attached.is_up() && attached.elapsed() < end {
+    while attached.is_up() && attached.elapsed() < end && !stop::is_asked() {
         if said.elapsed() >= PROGRESS {
             report.say(&Record::Progress { at_ns: attached.elapsed().as_nanos() as u64 });
             said = Instant::now();

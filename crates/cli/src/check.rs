@@ -35,7 +35,8 @@ pub(crate) fn check(args: &ClaimsArgs, terminal: &mut Terminal) -> Result<Status
         }
         _ => {
             let real::Claims { kernel, outcomes } = real::check(args)?;
-            ("vm", Some(kernel), outcomes)
+            let place = if args.on == Place::Host { "host" } else { "vm" };
+            (place, Some(kernel), outcomes)
         }
     };
     if !json.is_stdout() {

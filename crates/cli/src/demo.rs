@@ -106,8 +106,9 @@ impl Observer for Watcher {
         Ok(())
     }
 
-    fn progress(&mut self, now: Nanos) {
+    fn progress(&mut self, now: Nanos) -> Result<(), Failure> {
         self.progress.at(now);
+        Ok(())
     }
 }
 

@@ -290,12 +290,34 @@ fn a_panic_needs_no_patience() {
         for hello in ["", "hello; "] {
             let begin = Instant::now();
             let message = StandIn::new(&format!("{hello}({panic}{end}) | console")).message();
-            let says =
-                "panicked; its last lines:\n    Kernel panic - not syncing: Oops\n    CPU: 1";
+            let says = "panicked; its log:\n    Kernel panic - not syncing: Oops\n    CPU: 1";
             assert!(message.ends_with(says), "{message}");
             assert!(begin.elapsed() < LONG / 2, "{:?}", begin.elapsed());
         }
     }
+}
+
+/// The cause comes before the panic, and may be long.
+#[test]
+fn a_panic_is_told_with_the_oops_before_it() {
+    let script = "hello; (echo fine; echo 'BUG: kernel NULL pointer dereference'; echo 'Oops: 0002'
+        yes RAX | head -n \"$1\"; echo 'Kernel panic - not syncing: Fatal exception'; yes end |
+        head -n 100) | console";
+    for (lines, between) in [(2, "    RAX\n    RAX\n"), (1000, "    (962 more lines)\n")] {
+        let message = StandIn::new(&format!("set -- {lines}; {script}")).message();
+        let first = "the guest's kernel panicked; its log:\n    BUG: kernel NULL pointer";
+        assert!(message.starts_with(first), "{message}");
+        let panic = format!("{between}    Kernel panic - not syncing: Fatal exception\n    end\n");
+        assert!(message.contains(&panic) && message.lines().count() < 70, "{message}");
+        assert!(message.ends_with("    (81 more lines)"), "{message}");
+    }
+    // An oops that the kernel survives is told too, if nothing comes afterwards.
+    let message =
+        StandIn::new("hello; (echo one; echo 'Oops: 0002'; echo two) | console").message();
+    assert!(
+        message.ends_with("done (exit status: 0); its log:\n    Oops: 0002\n    two"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -305,9 +327,19 @@ fn one_that_runs_out_of_memory() {
         "Kernel panic - not syncing: System is deadlocked on memory",
     ] {
         let message = StandIn::new(&format!("hello; echo '{log}' | console")).message();
-        let first = "the guest ran out of memory; --memory gives it more; its last lines:";
+        let first = "the guest ran out of memory; --memory gives it more; its log:";
         assert_eq!(message, format!("{first}\n    {log}"));
     }
+}
+
+/// Who was killed is told, and not only the end of the kernel's long account.
+#[test]
+fn one_that_is_killed_for_memory_is_named() {
+    let script = "hello; (echo 'init invoked oom-killer: order=0'; yes Mem-Info | head -n 50
+        echo 'Out of memory: Killed process 70 (job)'; yes account | head -n 50) | console";
+    let message = StandIn::new(script).message();
+    let log = "    init invoked oom-killer: order=0\n    Out of memory: Killed process 70 (job)";
+    assert!(message.ends_with(&format!("; its log:\n{log}")), "{message}");
 }
 
 #[test]

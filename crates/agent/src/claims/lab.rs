@@ -14,7 +14,7 @@ use crate::attached::Attached;
 use crate::object::{Loaded, Opened};
 use crate::play::{Options, Player};
 use crate::report::Report;
-use crate::{kernel, run};
+use crate::{kernel, run, stop};
 
 /// A machine to check claims on.
 pub(super) struct Lab<'a> {
@@ -62,7 +62,7 @@ impl<'a> Lab<'a> {
     ) -> Result<Counts> {
         let mut player = self.start(program)?;
         let start = Instant::now();
-        while start.elapsed() < how_long && !done() {
+        while start.elapsed() < how_long && !done() && !stop::is_asked() {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(player.stop()?)

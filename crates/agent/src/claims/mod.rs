@@ -24,8 +24,8 @@ use scxlab_protocol::{Finding, Job, Record, Verdict};
 use self::On::{Any, Native};
 use self::lab::Lab;
 use self::log::Mark;
-use crate::attached;
 use crate::report::Report;
+use crate::{attached, stop};
 
 /// Claims that are checked together, in one set-up.
 struct Check {
@@ -85,6 +85,7 @@ pub fn check(job: &Job, objects: &Path, only: &[u8], report: &Report) -> Result<
         report.doing(format!("checking {}", names.join(", ")));
         let mark = Mark::now();
         let found = (check.check)(&lab);
+        stop::check()?;
         let warning = mark.warning();
         match found {
             Ok(findings) => {

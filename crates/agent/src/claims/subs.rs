@@ -221,18 +221,24 @@ impl Sub {
 /// A cgroup of its own.
 struct Group {
     path: PathBuf,
+    /// The one that this process is in.
+    home: PathBuf,
     id: u64,
 }
 
 impl Group {
     fn new() -> Result<Self> {
         let path = PathBuf::from("/sys/fs/cgroup/scxlab-claims");
+        let own = fs::read_to_string("/proc/self/cgroup")?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+        let own = own.context("this process is in no cgroup of version 2")?;
+        let home = PathBuf::from("/sys/fs/cgroup").join(own);
         if !path.exists() {
             fs::create_dir(&path).with_context(|| path.display().to_string())?;
         }
         // A cgroup's id is its directory's inode.
         let id = fs::metadata(&path)?.ino();
-        Ok(Self { path, id })
+        Ok(Self { path, home, id })
     }
 
     /// Begins to play a workload in it: whoever is forked is where its parent is.
@@ -244,7 +250,7 @@ impl Group {
         };
         join(&self.path)?;
         let player = lab.start(&program);
-        join(&PathBuf::from("/sys/fs/cgroup"))?;
+        join(&self.home)?;
         player
     }
 

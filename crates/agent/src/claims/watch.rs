@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use scxlab_engine::program::{Instr, Pc, Spawn};
 use scxlab_engine::{CpuId, Cpumask, Program};
 use scxlab_protocol::Counts;
@@ -14,8 +14,8 @@ use super::{Findings, came_up, chunks, hold, holds};
 use crate::attached::{Attached, wait_for};
 use crate::object::Opened;
 
-/// As few pids as make them come round soon.
-const FEW_PIDS: &str = "1500";
+/// As few pids as make them come round soon, on a machine that has few tasks.
+const FEW_PIDS: u64 = 1500;
 
 /// Forks of each pinned task: more than a chunk of ids.
 const PINNED: u64 = 1_200;
@@ -77,9 +77,19 @@ pub(super) fn open(lab: &Lab<'_>) -> Result<Opened> {
 /// Forks until pids are used again.
 fn fork_storm(lab: &Lab<'_>, attached: &Attached) -> Result<Counts> {
     lab.doing("checking C1: a fork storm with few pids");
-    let _few = Sysctl::set("/proc/sys/kernel/pid_max", FEW_PIDS)?;
+    let _few = Sysctl::set("/proc/sys/kernel/pid_max", &few_pids()?.to_string())?;
     let reused = || attached.loaded.number("pids_reused").is_some_and(|reused| reused > 500);
     lab.play(&lab.builtin("fork-storm")?, Duration::from_secs(15), reused)
+}
+
+/// So few pids that they come round soon, and twice as many as the machine's tasks need: nobody
+/// else's fork is to fail.
+fn few_pids() -> Result<u64> {
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    let tasks =
+        load.split_whitespace().nth(3).and_then(|field| field.split_once('/')?.1.parse().ok());
+    let tasks: u64 = tasks.context("/proc/loadavg does not say how many tasks there are")?;
+    Ok(FEW_PIDS.max(2 * tasks + 1000))
 }
 
 /// A process that forks children one after another, a thread of which execs.

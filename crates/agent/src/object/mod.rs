@@ -149,6 +149,13 @@ impl Opened {
         globals::find(&self.types, name).is_ok()
     }
 
+    /// The names of the variables in its arena, which [`Loaded::counters`] does not have.
+    pub fn arena_variables(&self) -> Vec<String> {
+        let all = globals::all(&self.types).into_iter();
+        let in_arena = all.filter(|global| global.place.section == ARENA_SECTION);
+        in_arena.map(|global| global.name).filter(|name| globals::is_named(name)).collect()
+    }
+
     fn write(&mut self, place: &Place, bytes: &[u8]) -> Result<()> {
         let section = &place.section;
         let mut maps = self.object.maps_mut();
@@ -222,20 +229,31 @@ impl Opened {
 
     /// Makes another number of one among the operations.
     fn change_operation(&mut self, member: &str, change: impl FnOnce(u64) -> u64) -> Result<()> {
+        let changed = self.operation(member, |bytes| {
+            ensure!(bytes.len() <= 8, "what is to be set among the operations is no number");
+            let word = change(number(bytes)).to_le_bytes();
+            bytes.copy_from_slice(&word[..bytes.len()]);
+            Ok(())
+        })?;
+        changed.with_context(|| format!("its operations have no `{member}`"))
+    }
+
+    /// Looks at the bytes of a member of the operations, or changes them. Nothing if they were
+    /// declared without it.
+    fn operation<R>(
+        &mut self,
+        member: &str,
+        f: impl FnOnce(&mut [u8]) -> Result<R>,
+    ) -> Result<Option<R>> {
         let (ops, place) = self.ops()?;
-        let member = globals::member(&self.types, &place, member)?;
+        let Ok(member) = globals::member(&self.types, &place, member) else { return Ok(None) };
         let from = member.offset - place.offset;
         let mut maps = self.object.maps_mut();
         let mut map =
             maps.find(|map| map.name() == ops.as_str()).context("there are no operations")?;
         let value = map.initial_value_mut().context("the operations have no values")?;
         let bytes = value.get_mut(from..from + member.size).context("the operations are short")?;
-        ensure!(bytes.len() <= 8, "what is to be set among the operations is no number");
-        let mut word = [0; 8];
-        word[..bytes.len()].copy_from_slice(bytes);
-        let word = change(u64::from_le_bytes(word)).to_le_bytes();
-        bytes.copy_from_slice(&word[..bytes.len()]);
-        Ok(())
+        f(bytes).map(Some)
     }
 
     /// The one variable that is a scheduler's operations.
@@ -276,16 +294,17 @@ impl Opened {
     /// The object has no scheduler's operations, or more than one.
     pub fn timeout_ns(&mut self) -> Result<u64> {
         const LONGEST_MS: u64 = 30_000;
-        let (_, ops) = self.ops()?;
-        let mut ms = 0;
-        // Operations that were declared without it have the default.
-        if globals::member(&self.types, &ops, "timeout_ms").is_ok() {
-            self.change_operation("timeout_ms", |set| {
-                ms = set;
-                set
-            })?;
-        }
+        let ms = self.operation("timeout_ms", |bytes| Ok(number(bytes)))?.unwrap_or(0);
         Ok(if ms == 0 { LONGEST_MS } else { ms } * 1_000_000)
+    }
+
+    /// `ops.name`, by which the kernel's log calls it.
+    ///
+    /// # Errors
+    /// The object has no scheduler's operations, or more than one.
+    pub fn name(&mut self) -> Result<String> {
+        let name = self.operation("name", |bytes| Ok(until_zero(bytes)))?;
+        Ok(name.unwrap_or_default())
     }
 
     /// Hands it to the kernel, whose verifier looks at every program. An object without a scheduler
@@ -425,4 +444,11 @@ fn flag_names(kernel: &Btf<'_>) -> Vec<(String, u64)> {
         .map(|(name, value)| (name, value as u64))
         .filter(|(name, value)| name.starts_with("SCX_OPS_") && value.count_ones() == 1)
         .collect()
+}
+/// A little-endian number of up to 8 bytes; of a longer one the low 8.
+fn number(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    let len = bytes.len().min(8);
+    word[..len].copy_from_slice(&bytes[..len]);
+    u64::from_le_bytes(word)
 }
