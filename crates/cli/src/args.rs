@@ -218,7 +218,7 @@ impl DemoArgs {
 )]
 pub struct ClaimsArgs {
     /// Where to check them
-    #[arg(long, value_name = "engine|vm:KERNEL", default_value = "engine")]
+    #[arg(long, value_name = "engine|vm:KERNEL|host", default_value = "engine")]
     pub on: Place,
     /// Write the outcome as JSON (to standard output, and nothing else, for -)
     #[arg(long, value_name = "FILE|-")]

@@ -57,6 +57,7 @@ fn what_only_a_vm_has() {
         (&["run", "qmap", "--accel", "tcg"], "--accel"),
         (&["demo", "--accel", "tcg"], "--accel"),
         (&["claims", "--accel", "kvm"], "--accel"),
+        (&["claims", "--on", "host", "--accel", "tcg"], "--accel"),
     ] {
         refuses(args, 2, &[&format!("{option}: only a VM has it"), "--on vm:KERNEL"]);
     }

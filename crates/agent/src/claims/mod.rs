@@ -2,8 +2,8 @@
 //!
 //! As on the engine, each check sets up its own workload and scheduler, watches, and counts what it
 //! saw: a claim is held only if the situation it speaks of came up, and was not tried if that did
-//! not, which is chance here. The programs that watch are in `bpf/claims`. A claim is broken by what a check saw, or by a warning in the kernel's log
-//! meanwhile.
+//! not, which is chance here. The programs that watch are in `bpf/claims`. A claim is broken by what
+//! a check saw, or by a warning in the kernel's log meanwhile.
 
 mod chunks;
 mod hold;
