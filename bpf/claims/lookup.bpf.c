@@ -4,29 +4,17 @@
  * it, and what else `scxlab claims` has to know there from outside of a scheduler.
  */
 #include "scx.bpf.h"
+#include "native.bpf.h"
 
 char _license[] SEC("license") = "GPL";
 
 #define COUNT(counter) __sync_fetch_and_add(&(counter), 1)
-
-struct sched_ext_entity___tid {
-	u64 tid;
-} __attribute__((preserve_access_index));
-
-struct task_struct___tid {
-	struct sched_ext_entity___tid scx;
-	int exit_state;
-} __attribute__((preserve_access_index));
 
 struct rhashtable {
 	struct {
 		int counter;
 	} nelems;
 } __attribute__((preserve_access_index));
-
-void bpf_rcu_read_lock(void) __ksym;
-void bpf_rcu_read_unlock(void) __ksym;
-struct task_struct *scx_bpf_tid_to_task(u64 tid) __ksym __weak;
 
 /* The kernel's table, and where its next chunk of ids begins: there even without a scheduler. */
 extern const void scx_tid_hash __ksym __weak;
@@ -37,11 +25,6 @@ const volatile bool looking;
 
 u64 forks, without_tid, looked, found;
 u64 inserts;
-
-static __always_inline u64 tid_of(struct task_struct *p)
-{
-	return ((struct task_struct___tid *)p)->scx.tid;
-}
 
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child)
@@ -67,19 +50,8 @@ int BPF_PROG(inserted)
 	return 0;
 }
 
-struct question {
-	u64 tid;
-	u64 found;
-};
-
-SEC("syscall")
-int ask(struct question *question)
-{
-	bpf_rcu_read_lock();
-	question->found = scx_bpf_tid_to_task(question->tid) != NULL;
-	bpf_rcu_read_unlock();
-	return 0;
-}
+#define LOOK_UP(tid) scx_bpf_tid_to_task(tid)
+#include "ask.bpf.h"
 
 /* How many tasks are in the table, and the cursor. */
 struct peek {

@@ -7,20 +7,13 @@
  * A loader sets `ops.flags`, and for a sub-scheduler `ops.sub_cgroup_id`.
  */
 #include "scx.bpf.h"
+#include "native.bpf.h"
 
 char _license[] SEC("license") = "GPL";
 
 #define COUNT(counter) __sync_fetch_and_add(&(counter), 1)
 
 enum { OTHERS = 16, SLICE_NS = 5000000, QUEUE = 0 };
-
-struct sched_ext_entity___tid {
-	u64 tid;
-} __attribute__((preserve_access_index));
-
-struct task_struct___tid {
-	struct sched_ext_entity___tid scx;
-} __attribute__((preserve_access_index));
 
 struct sched_ext_ops___sub {
 	u64 sub_cgroup_id;
@@ -47,7 +40,6 @@ struct sched_ext_ops_cid {
 	char name[128];
 };
 
-struct task_struct *scx_bpf_tid_to_task(u64 tid) __ksym __weak;
 bool scx_bpf_sub_dispatch(u64 cgroup_id) __ksym __weak;
 
 /* From 7.3 on a scheduler below another inserts only where that one lets it. */
@@ -66,9 +58,6 @@ u32 scx_bpf_nr_cids(void) __ksym __weak;
 
 /* What the last grant came to. */
 s64 granted;
-
-void bpf_rcu_read_lock(void) __ksym;
-void bpf_rcu_read_unlock(void) __ksym;
 
 /* Where to look up: the tasks that are enqueued and the others below, or anything in ops.init. */
 const volatile bool look_in_enqueue, look_in_init;
@@ -97,11 +86,6 @@ struct {
 } arena SEC(".maps");
 
 struct shared __arena shared;
-
-static __always_inline u64 tid_of(struct task_struct *p)
-{
-	return ((struct task_struct___tid *)p)->scx.tid;
-}
 
 static __always_inline void look(struct task_struct *p)
 {

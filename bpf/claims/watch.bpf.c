@@ -41,9 +41,6 @@ struct scx_init_task_args___watch {
 
 #define MORE(p) ((struct task_struct___watch *)(p))
 
-void bpf_rcu_read_lock(void) __ksym;
-void bpf_rcu_read_unlock(void) __ksym;
-
 bool watching;
 
 /* Situations. */
@@ -425,20 +422,8 @@ int stop_watching(void *ctx)
 	return 0;
 }
 
-/* A lookup on demand. */
-struct question {
-	u64 tid;
-	u64 found;
-};
-
-SEC("syscall")
-int ask(struct question *question)
-{
-	bpf_rcu_read_lock();
-	question->found = scx_tid_to_task(question->tid) != NULL;
-	bpf_rcu_read_unlock();
-	return 0;
-}
+#define LOOK_UP(tid) scx_tid_to_task(tid)
+#include "ask.bpf.h"
 
 /* A callback for a live task: C3, and C4 if it is dying. */
 static __always_inline void called(struct task_struct *p)

@@ -243,6 +243,7 @@ mod tests {
             "bpf/claims/lookup.bpf.c",
             "bpf/claims/tree.bpf.c",
             "bpf/claims/watch.bpf.c",
+            "bpf/cost.bpf.c",
             "bpf/example.bpf.c",
             "schedulers/bpf/qmap.bpf.c",
             "schedulers/bpf/simple.bpf.c",

@@ -1,12 +1,11 @@
 //! What running on real kernels needs, and the tests that do.
 
-use std::env;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::needs::{LIBELF, Need, PIP, QEMU, ZLIB};
+use crate::run::cargo;
 use crate::{agent, bpf};
 
 /// What is needed of the machine.
@@ -51,24 +50,30 @@ pub fn test(root: &Path, install: bool) -> Result<()> {
             "vm",
             "--test",
             "vm_faults",
+            "--test",
+            "vm_claims",
+            "--test",
+            "vm_host",
+            "--example",
+            "cost",
             "--",
             "--test-threads",
             "1",
         ],
+        &[],
     )
 }
 
-/// Nothing if there is one already.
-fn fetch(root: &Path, version: &str) -> Result<()> {
-    cargo(root, &["run", "--release", "--package", "scxlab", "--", "kernels", "fetch", version])
+/// Sets up, and measures what tids cost.
+pub fn cost(root: &Path, args: &[String], install: bool) -> Result<()> {
+    setup(root, &["7.2".to_owned()], install)?;
+    let example = ["run", "--release", "--package", "scxlab", "--example", "cost", "--"];
+    let args = args.iter().map(String::as_str);
+    cargo(root, &example.into_iter().chain(args).collect::<Vec<_>>(), &[])
 }
 
-fn cargo(root: &Path, args: &[&str]) -> Result<()> {
-    let shown = format!("cargo {}", args.join(" "));
-    println!("{shown}");
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(args).current_dir(root).status();
-    let status = status.context("cannot run cargo")?;
-    ensure!(status.success(), "`{shown}`: {status}");
-    Ok(())
+/// One that is the newest already is not downloaded again; the mirror is asked all the same.
+fn fetch(root: &Path, version: &str) -> Result<()> {
+    let scxlab = ["run", "--release", "--package", "scxlab", "--"];
+    cargo(root, &[&scxlab[..], &["kernels", "fetch", version]].concat(), &[])
 }

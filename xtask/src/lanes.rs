@@ -92,6 +92,15 @@ pub const LANES: &[Lane] = &[
             env: &[],
         },
     },
+    Lane {
+        name: "agent-doc",
+        when: When::Test,
+        needs: &[C_LINKER, LIBELF, ZLIB],
+        what: What::Cargo {
+            args: &["doc", "--package", "scxlab-agent", "--no-deps"],
+            env: &[("RUSTDOCFLAGS", "-D warnings")],
+        },
+    },
     // Boots kernels of Debian in QEMU, and runs schedulers on them.
     Lane {
         name: "kernels",

@@ -49,6 +49,15 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
+    /// Measures what the portable tids cost against the kernel's own, in one run of one kernel
+    Cost {
+        /// Get a compiler with pip if there is none
+        #[arg(long)]
+        install: bool,
+        /// The kernel and options for the measurement: `-- --help` tells
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
 }
 
 /// How to run lanes.
@@ -76,6 +85,9 @@ fn main() -> Result<ExitCode> {
             return kernels::setup(root, &versions, install).map(|()| ExitCode::SUCCESS);
         }
         Command::Agent => return agent::build(root).map(|()| ExitCode::SUCCESS),
+        Command::Cost { install, args } => {
+            return kernels::cost(root, &args, install).map(|()| ExitCode::SUCCESS);
+        }
         Command::Bpf { install } => return bpf::build(root, install).map(|()| ExitCode::SUCCESS),
     };
     let report = run::run(root, &lanes, options);

@@ -77,7 +77,8 @@ fn meet(need: &Need, options: Options) -> Result<(), String> {
     need.install().map_err(|error| format!("needs {}: {error:#}", need.name))
 }
 
-fn cargo(root: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<()> {
+/// Runs cargo, and shows with what.
+pub fn cargo(root: &Path, args: &[&str], env: &[(&str, &str)]) -> Result<()> {
     // The cargo that runs us, not whichever is first in the path.
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let vars = env.iter().map(|(name, value)| format!("{name}='{value}' "));
@@ -107,12 +108,13 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n==== summary ====")?;
+        let width = self.0.iter().map(|(name, ..)| name.len() + 2).max().unwrap_or(0);
         for (name, outcome, time) in &self.0 {
             let time = time.as_secs_f64();
             match outcome {
-                Outcome::Passed => writeln!(f, "{name:<10}passed   {time:.1} s")?,
-                Outcome::Failed(why) => writeln!(f, "{name:<10}failed   {why}")?,
-                Outcome::Skipped(why) => writeln!(f, "{name:<10}skipped  {why}")?,
+                Outcome::Passed => writeln!(f, "{name:<width$}passed   {time:.1} s")?,
+                Outcome::Failed(why) => writeln!(f, "{name:<width$}failed   {why}")?,
+                Outcome::Skipped(why) => writeln!(f, "{name:<width$}skipped  {why}")?,
             }
         }
         let passed = self.count(|outcome| *outcome == Outcome::Passed);
@@ -177,8 +179,10 @@ mod tests {
             ("a", Outcome::Passed, Duration::ZERO),
             ("b", Outcome::Skipped("why".to_owned()), Duration::ZERO),
             ("c", Outcome::Failed("what".to_owned()), Duration::ZERO),
-            ("d", Outcome::Passed, Duration::ZERO),
+            ("a-long-one", Outcome::Passed, Duration::ZERO),
         ]);
+        assert!(report.to_string().contains("\na           passed   0.0 s\n"), "{report}");
+        assert!(report.to_string().contains("\na-long-one  passed   0.0 s\n"), "{report}");
         assert_eq!(report.to_string().lines().last(), Some("2 passed, 1 failed, 1 skipped"));
         assert_eq!(report.failed(), 1);
     }

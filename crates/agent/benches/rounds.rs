@@ -6,10 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use scxlab_agent::play::{Options, Player};
-use scxlab_engine::Nanos;
-use scxlab_engine::program::{Instr, Pc, Policy, Program, Spawn, Start};
-use scxlab_workload::Workload;
+use scxlab_engine::program::{Instr, Pc, Program, Spawn};
+
+#[path = "../tests/stagehand/mod.rs"]
+mod stagehand;
 
 const TIME: Duration = Duration::from_secs(2);
 
@@ -20,7 +20,8 @@ fn main() {
     let program_with = |first: Instr, forked: u32| {
         let fork = Instr::Spawn { what: Spawn::Process, entry: Pc(forked), name: 0 };
         let round = [fork, Instr::Wait, Instr::Jump(Pc(0)), Instr::ExitGroup];
-        program(round.into_iter().chain([first, Instr::JoinAll, exec.clone()]).collect())
+        let code = round.into_iter().chain([first, Instr::JoinAll, exec.clone()]).collect();
+        stagehand::program(code, &["round", "image"])
     };
     let cases = [
         ("fork, wait", program_with(Instr::Yield, 3), 1),
@@ -36,37 +37,17 @@ fn main() {
             base / rounds
         );
     }
-    let storm = Workload::builtin("nonleader-exec", 2).map(|w| w.compile(2));
-    if let Ok(Ok(storm)) = storm {
-        let (rounds, execs) = rounds(&storm, 2);
-        println!("nonleader-exec for two CPUs        {rounds:8.0} a second, {execs} execs");
-    }
+    let (rounds, execs) = rounds(&stagehand::program_of("nonleader-exec"), 2);
+    println!("nonleader-exec for two CPUs        {rounds:8.0} a second, {execs} execs");
 }
 
 /// Rounds a second, each of so many forks, and the execs in all.
 fn rounds(program: &Program, forks: u64) -> (f64, u64) {
-    let image = std::env::var_os("SCXLAB_IMAGE")
-        .map_or_else(|| env!("CARGO_BIN_EXE_scxlab-agent").into(), Into::into);
-    let options = Options { image: Some(image) };
-    let mut player = Player::start(program, 1, &options).expect("it can be played");
+    let mut player = stagehand::play(program);
     let begin = Instant::now();
     std::thread::sleep(TIME);
     let counts = player.counts();
     let rounds = counts.forked as f64 / forks as f64 / begin.elapsed().as_secs_f64();
     player.stop().expect("it stops");
     (rounds, counts.execs)
-}
-
-fn program(code: Vec<Instr>) -> Program {
-    let start = Start {
-        entry: Pc(0),
-        name: 0,
-        policy: Policy::Normal,
-        nice: 0,
-        affinity: None,
-        cgroup: None,
-        at: Nanos::ZERO,
-    };
-    let names = ["round", "image"].map(str::to_owned).to_vec();
-    Program { code, names, start: vec![start], ..Program::default() }
 }

@@ -8,7 +8,7 @@ use libbpf_rs::Link;
 use scxlab_protocol::Exit;
 
 use crate::object::{Loaded, Opened, Refusal};
-use crate::{exit, kernel};
+use crate::{exit, kernel, stop};
 
 /// How often to look how a scheduler does.
 pub const LOOK: Duration = Duration::from_millis(20);
@@ -23,6 +23,8 @@ pub struct Attached {
     links: Vec<Link>,
     name: String,
     seq: u64,
+    /// The kernel's log ended there before.
+    log: u64,
     since: Instant,
 }
 
@@ -31,8 +33,10 @@ impl Attached {
     ///
     /// # Errors
     /// Another one is there, or it does not get as far; or, inside, the kernel refuses it.
-    pub fn new(opened: Opened) -> Result<Result<Self, Refusal>> {
+    pub fn new(mut opened: Opened) -> Result<Result<Self, Refusal>> {
         ready()?;
+        let name = opened.name()?;
+        let log = exit::end_of_the_log();
         let mut loaded = match opened.load() {
             Ok(loaded) => loaded,
             Err(refusal) => return Ok(Err(refusal)),
@@ -43,13 +47,13 @@ impl Attached {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let since = Instant::now();
-        let gone = || loaded.number("uei.kind").is_some_and(|kind| kind != 0);
-        wait_for(|| gone() || kernel::state() == "enabled")
+        // The attach has come to its end: one that is not enabled then is on its way out, or gone.
+        wait_for(|| matches!(kernel::state().as_str(), "enabled" | "disabled"))
             .context("the scheduler does not become enabled")?;
-        Ok(Ok(Self { loaded, links, name: kernel::root(), seq, since }))
+        Ok(Ok(Self { loaded, links, name, seq, log, since }))
     }
 
-    /// `ops.name`; nothing if it was gone at once.
+    /// `ops.name`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -69,11 +73,12 @@ impl Attached {
     /// # Errors
     /// It does not go, or something else was attached meanwhile.
     pub fn detach(self) -> Result<Detached> {
-        let Self { loaded, links, name, seq, .. } = self;
+        let Self { loaded, links, name, seq, log, .. } = self;
         drop(links);
-        wait_for(|| kernel::state() == "disabled").context("the scheduler does not go")?;
+        // Also when asked to stop: there is nothing else to do about it.
+        wait(|| kernel::state() == "disabled").context("the scheduler does not go")?;
         ensure!(kernel::enable_seq() <= seq + 1, "another scheduler was attached meanwhile");
-        Ok(Detached { loaded, name })
+        Ok(Detached { loaded, name, log })
     }
 }
 
@@ -82,6 +87,7 @@ pub struct Detached {
     /// Its variables as it left them.
     pub loaded: Loaded,
     name: String,
+    log: u64,
 }
 
 impl Detached {
@@ -92,8 +98,15 @@ impl Detached {
     pub fn exit(&self, noticed: Duration) -> Result<Exit> {
         let at_ns = noticed.as_nanos() as u64;
         exit::recorded(&self.loaded, at_ns)
-            .or_else(|| exit::logged(&exit::kernel_log(), &self.name, at_ns))
-            .context("the scheduler is gone, and neither it nor the kernel's log says why")
+            .or_else(|| exit::logged(&exit::kernel_log_from(self.log), &self.name, at_ns))
+            .with_context(|| {
+                format!(
+                    "the scheduler {} is gone, and nobody says why: it has not recorded it in `uei` \
+                     (UEI_DEFINE and UEI_RECORD of the kernel's examples do), and there is no line on \
+                     it in the kernel's log",
+                    self.name
+                )
+            })
     }
 }
 
@@ -126,8 +139,13 @@ pub fn stay_on_the_cpu() {
 /// Waits until it is so, as long as the kernel may take for a change.
 ///
 /// # Errors
-/// It took longer.
+/// It took longer, or this is to stop.
 pub fn wait_for(mut done: impl FnMut() -> bool) -> Result<()> {
+    wait(|| stop::is_asked() || done())?;
+    stop::check()
+}
+
+fn wait(mut done: impl FnMut() -> bool) -> Result<()> {
     let start = Instant::now();
     while !done() {
         ensure!(start.elapsed() < CHANGE, "not within {} s", CHANGE.as_secs());

@@ -66,7 +66,8 @@ fn dumped_task(line: &str) -> Option<Lost> {
     // From Linux 7.1 on the scheduler's level stands in between.
     let (task, _scheduler) = task.rsplit_once(']')?;
     let (comm, pid) = task.rsplit_once('[')?;
-    let runnable_for_ns = u64::try_from(-ms).ok()? * 1_000_000;
+    // A scheduler adds to its dump what it likes.
+    let runnable_for_ns = u64::try_from(ms.checked_neg()?).ok()?.checked_mul(1_000_000)?;
     Some(Lost { comm: comm.to_owned(), pid: pid.parse().ok()?, tid: None, runnable_for_ns })
 }
 
@@ -120,6 +121,13 @@ CPU 0   : nr_run=5 flags=0x1 cpu_rel=0 ksync=1733
         assert_eq!(names(OLD, 5000).len(), 2);
         assert_eq!(names(NEW, 5000), [("exe".to_owned(), 113, 7328)]);
         assert_eq!(names(NEW, 8000), []);
+    }
+
+    #[test]
+    fn times_that_cannot_be_are_no_tasks() {
+        for ms in [i64::MIN, i64::MIN + 1, 5000] {
+            assert_eq!(names(&format!("  R a[1] {ms}ms\n"), 0), [], "{ms}");
+        }
     }
 
     #[test]

@@ -54,24 +54,46 @@ pub fn logged(log: &str, scheduler: &str, at_ns: u64) -> Option<Exit> {
 
 /// The kernel's log, as far as it is kept.
 pub fn kernel_log() -> String {
+    kernel_log_from(0)
+}
+
+/// The same from a place in it on.
+pub fn kernel_log_from(first: u64) -> String {
+    let mut log = String::new();
+    each_record(|sequence, line| {
+        if sequence >= first {
+            log.push_str(line);
+            log.push('\n');
+        }
+    });
+    log
+}
+
+/// Where the kernel's log ends now.
+pub fn end_of_the_log() -> u64 {
+    let mut end = 0;
+    each_record(|sequence, _| end = sequence + 1);
+    end
+}
+
+fn each_record(mut f: impl FnMut(u64, &str)) {
     let options =
         fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg");
-    let Ok(mut file) = options else { return String::new() };
-    let mut log = String::new();
+    let Ok(mut file) = options else { return };
     let mut record = [0; 8192];
     // A record at a time: `priority,sequence,time,flags;text`, and a line for each annotation.
     loop {
         match file.read(&mut record) {
-            Ok(0) => return log,
+            Ok(0) => return,
             Ok(length) => {
                 let text = String::from_utf8_lossy(&record[..length]);
-                let line = text.split_once(';').map_or("", |(_, line)| line);
-                log.push_str(line.lines().next().unwrap_or(""));
-                log.push('\n');
+                let (head, line) = text.split_once(';').unwrap_or((&text, ""));
+                let sequence = head.split(',').nth(1).and_then(|field| field.parse().ok());
+                f(sequence.unwrap_or(0), line.lines().next().unwrap_or(""));
             }
             // Records were overwritten meanwhile; the next one is there.
             Err(err) if err.raw_os_error() == Some(libc::EPIPE) => {}
-            Err(_) => return log,
+            Err(_) => return,
         }
     }
 }

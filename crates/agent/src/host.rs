@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::job;
 use crate::report::Report;
+use crate::{job, stop};
 
 /// Does the job in `file`, and says all that there is to say to standard output.
 pub fn main(file: &Path) -> ExitCode {
+    stop::on_signals();
     job::run(file, &Report::new(std::io::stdout()));
     ExitCode::SUCCESS
 }

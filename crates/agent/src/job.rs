@@ -4,15 +4,15 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use scxlab_protocol::{Job, Record, Task};
+use scxlab_protocol::{Hello, Job, Record, Task};
 
 use crate::object::Wrong;
 use crate::report::Report;
-use crate::{claims, kernel, run};
+use crate::{claims, cost, kernel, run};
 
 /// Does the job in `file`. The last record is [`Record::Done`], whatever happened.
 pub fn run(file: &Path, report: &Report) {
-    report.say(&Record::Hello(kernel::probe()));
+    report.say(&Record::Hello(Hello::on(kernel::probe())));
     if let Err(err) = load(file).and_then(|job| perform(&job, report)) {
         let why = format!("{err:#}");
         report.say(&match err.is::<Wrong>() {
@@ -31,6 +31,7 @@ fn load(file: &Path) -> Result<Job> {
 
 fn perform(job: &Job, report: &Report) -> Result<()> {
     match &job.task {
+        Task::Cost(plan) => cost::measure(job, plan, report),
         Task::Probe => Ok(()),
         Task::Run(task) => run::run(job, task, report),
         Task::Claims { objects, only } => claims::check(job, objects, only, report),

@@ -5,6 +5,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::stop;
+
 /// Where the kernel says what it has allocated for tasks.
 const SLAB: &str = "/sys/kernel/slab/task_struct";
 
@@ -26,7 +28,7 @@ impl Baseline {
         let start = Instant::now();
         loop {
             let more = beyond_the_living()? - self.0;
-            if more <= 0 || start.elapsed() > PATIENCE {
+            if more <= 0 || start.elapsed() > PATIENCE || stop::is_asked() {
                 return Some(u64::try_from(more).unwrap_or(0));
             }
             thread::sleep(Duration::from_millis(100));

@@ -2,10 +2,12 @@
 //! processes, watches, and reports.
 //!
 //! [`init`] is the way in for a VM and [`host`] for a host; both come to [`job::run`], which has the
-//! workload played by [`play`]. [`run`] is one scheduler under one workload, [`claims`] the contract.
+//! workload played by [`play`]. [`run`] is one scheduler under one workload, [`claims`] the contract,
+//! [`cost`] what tids cost.
 
 pub mod attached;
 pub mod claims;
+pub mod cost;
 pub mod dump;
 pub mod exit;
 pub mod host;
@@ -17,3 +19,4 @@ pub mod object;
 pub mod play;
 pub mod report;
 pub mod run;
+pub mod stop;

@@ -1,9 +1,11 @@
 //! Where records go.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::{Mutex, PoisonError};
 
 use scxlab_protocol::Record;
+
+use crate::stop;
 
 /// Where records go: a line each, at once.
 pub struct Report(Mutex<Box<dyn Write + Send>>);
@@ -14,13 +16,15 @@ impl Report {
         Self(Mutex::new(Box::new(out)))
     }
 
-    /// Says something. If nobody listens any more, nothing happens: whoever started the job sees to
-    /// its end.
+    /// Says something. If nobody listens any more, the job is to stop.
     pub fn say(&self, record: &Record) {
         let Ok(mut line) = serde_json::to_vec(record) else { return };
         line.push(b'\n');
         let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = out.write_all(&line).and_then(|()| out.flush());
+        let said = out.write_all(&line).and_then(|()| out.flush());
+        if said.is_err_and(|err| err.kind() == ErrorKind::BrokenPipe) {
+            stop::ask();
+        }
     }
 
     /// What the agent does now.

@@ -8,15 +8,15 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use scxlab_engine::Program;
-use scxlab_protocol::{Job, Record, Run, TidCounts, WorkloadSource};
+use scxlab_protocol::{Counts, Exit, Job, Lost, Record, Run, TidCounts, WorkloadSource};
 use scxlab_workload::Workload;
 
 use crate::attached::{Attached, LOOK, ready, stay_on_the_cpu};
 use crate::leak::Baseline;
 use crate::object::{Opened, Refusal};
-use crate::play::{Options, Player};
+use crate::play::{self, Options, Player};
 use crate::report::Report;
-use crate::{dump, kernel};
+use crate::{dump, kernel, stop};
 
 /// How often to say what time it is.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -32,29 +32,92 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     let baseline = Baseline::take();
     stay_on_the_cpu();
     report.doing("loading the scheduler");
-    let mut opened = Opened::open(&run.object)?;
-    run.set.iter().try_for_each(|setting| opened.set(setting))?;
-    let native = opened.has_portable_tid().then(|| opened.kernel_has_tids());
-    let flags = opened.set_flags(run.flags.as_deref())?;
-    let timeout_ns = opened.timeout_ns()?;
+    let Prepared { opened, flags, native_tid, timeout_ns, unread } = prepare(run)?;
     report.doing("attaching the scheduler");
     let attached = match Attached::new(opened)? {
         Ok(attached) => attached,
-        Err(refusal) => return refused(&refusal, report),
+        Err(Refusal { what, why }) => {
+            report.say(&Record::Refused { what: what.to_owned(), why });
+            return Ok(());
+        }
     };
     let name = attached.name().to_owned();
-    report.say(&Record::Attached { name, flags, native_tid: native });
+    report.say(&Record::Attached { name, flags, native_tid });
 
     let mut player = Player::start(&program, job.seed, &Options::default())?;
+    watch(&attached, Duration::from_nanos(run.duration_ns), report);
+    if stop::is_asked() {
+        // The workload ends sooner without a scheduler that may run nobody.
+        drop(attached);
+        player.stop()?;
+        return stop::check();
+    }
+    let mut seen = look(&attached, &player, timeout_ns)?;
+    let leaked = baseline.and_then(|baseline| leaked_in_use(baseline, &player, &attached, &seen));
+    report.doing("detaching the scheduler");
+    let detached = attached.detach()?;
+    player.stop()?;
+    drop(player);
+    let leaked = leaked.or_else(|| baseline?.leaked());
+    let exit = detached.exit(seen.ended)?;
+    if let Some(dump) = &exit.dump {
+        seen.lost = Some(dump::lost(dump, timeout_ns));
+    }
+    if !unread.is_empty() {
+        let text = format!("what it counts in its arena is not reported: {}", unread.join(", "));
+        report.say(&Record::Note { text });
+    }
+    seen.say(leaked, exit, report);
+    Ok(())
+}
+
+/// A scheduler that can be loaded, and what there is to say about it.
+struct Prepared {
+    opened: Opened,
+    flags: Vec<String>,
+    native_tid: Option<bool>,
+    timeout_ns: u64,
+    /// Variables in an arena, which nobody reads.
+    unread: Vec<String>,
+}
+
+fn prepare(run: &Run) -> Result<Prepared> {
+    let mut opened = Opened::open(&run.object)?;
+    run.set.iter().try_for_each(|setting| opened.set(setting))?;
+    let native_tid = opened.has_portable_tid().then(|| opened.kernel_has_tids());
+    let flags = opened.set_flags(run.flags.as_deref())?;
+    let timeout_ns = opened.timeout_ns()?;
+    // Those of ours, whose flags are their twins', count outside of it.
+    let unread = if run.flags.is_none() { opened.arena_variables() } else { Vec::new() };
+    Ok(Prepared { opened, flags, native_tid, timeout_ns, unread })
+}
+
+/// Waits until the time is over or the scheduler is gone, and says what time it is.
+fn watch(attached: &Attached, end: Duration, report: &Report) {
     let mut said = Instant::now();
-    let end = Duration::from_nanos(run.duration_ns);
-    while attached.is_up() && attached.elapsed() < end {
+    while attached.is_up() && attached.elapsed() < end && !stop::is_asked() {
         if said.elapsed() >= PROGRESS {
             report.say(&Record::Progress { at_ns: attached.elapsed().as_nanos() as u64 });
             said = Instant::now();
         }
         thread::sleep(LOOK.min(end.saturating_sub(attached.elapsed())));
     }
+}
+
+/// What there is to see at the end, before the scheduler is detached.
+struct Seen {
+    /// When that was, after the attach.
+    ended: Duration,
+    tasks: Counts,
+    tids: TidCounts,
+    counters: BTreeMap<String, u64>,
+    events: BTreeMap<String, u64>,
+    refusals: Vec<play::Refusal>,
+    /// Nothing if nobody knows.
+    lost: Option<Vec<Lost>>,
+}
+
+fn look(attached: &Attached, player: &Player, timeout_ns: u64) -> Result<Seen> {
     let ended = attached.elapsed();
     let dump = if attached.is_up() { dump::on_request() } else { None };
     let events = kernel::events();
@@ -63,48 +126,50 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     let tasks = player.counts();
     // A scheduler may be ejected before there is anything to schedule, by its own `ops.init` for one.
     ensure!(tasks.forked > 0 || !attached.is_up(), "the workload did not start any task");
-    let refusals = player.refusals();
     let lost = dump.as_deref().map(|dump| dump::lost(dump, timeout_ns));
-    // A lost task may hold up whoever frees the others.
-    let settled = lost.as_ref().is_some_and(Vec::is_empty);
-    let mut leaked = None;
-    if let (Some(baseline), true) = (baseline, settled && attached.is_up()) {
-        leaked = leaked_in_use(baseline, &player).filter(|_| attached.is_up());
+    Ok(Seen { ended, tasks, tids, counters, events, refusals: player.refusals(), lost })
+}
+
+impl Seen {
+    fn say(self, leaked: Option<u64>, exit: Exit, report: &Report) {
+        for refusal in &self.refusals {
+            report.say(&Record::Note { text: refusal.to_string() });
+        }
+        match self.lost {
+            Some(lost) => lost.into_iter().for_each(|lost| report.say(&Record::Lost(lost))),
+            None => report.say(&Record::Note {
+                text: "lost tasks cannot be told: the kernel gives no debug dump".to_owned(),
+            }),
+        }
+        report.say(&Record::Tids(self.tids));
+        if let Some(tasks) = leaked {
+            report.say(&Record::Leaked { tasks });
+        }
+        report.say(&Record::Exit(exit));
+        report.say(&Record::Tasks(self.tasks));
+        report.say(&Record::Counters(self.counters));
+        report.say(&Record::Events(self.events));
     }
-    report.doing("detaching the scheduler");
-    let detached = attached.detach()?;
-    player.stop()?;
-    drop(player);
-    let leaked = leaked.or_else(|| baseline?.leaked());
-    let exit = detached.exit(ended)?;
-    for refusal in refusals {
-        report.say(&Record::Note { text: refusal.to_string() });
-    }
-    match exit.dump.as_deref().map(|dump| dump::lost(dump, timeout_ns)).or(lost) {
-        Some(lost) => lost.into_iter().for_each(|lost| report.say(&Record::Lost(lost))),
-        None => report.say(&Record::Note {
-            text: "lost tasks cannot be told: the kernel gives no debug dump".to_owned(),
-        }),
-    }
-    report.say(&Record::Tids(tids));
-    if let Some(tasks) = leaked {
-        report.say(&Record::Leaked { tasks });
-    }
-    report.say(&Record::Exit(exit));
-    report.say(&Record::Tasks(tasks));
-    report.say(&Record::Counters(counters));
-    report.say(&Record::Events(events));
-    Ok(())
 }
 
 /// The tasks that ended and are not let go of while the scheduler is in use: with its maps go their
-/// references. The workload stands still meanwhile, so that none is just about to be freed.
-fn leaked_in_use(baseline: Baseline, player: &Player) -> Option<u64> {
+/// references. The workload stands still meanwhile, so that none is just about to be freed. Nothing
+/// if that cannot be told: a lost task may hold up whoever frees the others.
+fn leaked_in_use(
+    baseline: Baseline,
+    player: &Player,
+    attached: &Attached,
+    seen: &Seen,
+) -> Option<u64> {
+    let nobody_is_lost = seen.lost.as_ref().is_some_and(Vec::is_empty);
+    if !nobody_is_lost || !attached.is_up() {
+        return None;
+    }
     let group = Pid::from_raw(player.group());
     let _ = killpg(group, Signal::SIGSTOP);
     let leaked = baseline.leaked();
     let _ = killpg(group, Signal::SIGCONT);
-    leaked
+    leaked.filter(|_| attached.is_up())
 }
 
 /// The workload as a program.
@@ -115,11 +180,6 @@ pub(crate) fn program(source: &WorkloadSource, cpus: usize) -> Result<Program> {
     };
     let name = workload.name.clone();
     workload.compile(cpus).with_context(|| format!("workload {name}"))
-}
-
-fn refused(refusal: &Refusal, report: &Report) -> Result<()> {
-    report.say(&Record::Refused { what: refusal.what.to_owned(), why: refusal.why.clone() });
-    Ok(())
 }
 
 /// What the portable tid has counted, if it is in use. On a kernel with tids of its own it is not,

@@ -171,7 +171,7 @@ fn joining_waits_for_threads_that_it_made() {
 #[test]
 fn a_task_that_never_joins_does_not_collect_threads() {
     let code = vec![
-        Instr::Loop { count: Some(2000), end: Pc(3) },
+        Instr::Loop { count: Some(4000), end: Pc(3) },
         thread(6, 1),
         Instr::Yield,
         Instr::LoopEnd { body: Pc(1) },
@@ -188,9 +188,9 @@ fn a_task_that_never_joins_does_not_collect_threads() {
         most = most.max(pages * 4 / 1024);
         comms(player.group()) == ["done"]
     });
-    assert_eq!(player.counts().forked, 2001);
-    // 2000 stacks would be 250 MiB.
-    assert!(most < 100, "{most} MiB");
+    assert_eq!(player.counts().forked, 4001);
+    // 4000 stacks would be 500 MiB. Some are of threads that wait for a CPU.
+    assert!(most < 250, "{most} MiB");
 }
 
 #[test]

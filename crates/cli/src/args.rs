@@ -141,6 +141,20 @@ impl MachineArgs {
     pub fn engine_cpus(&self) -> usize {
         self.cpus.unwrap_or(4) as usize
     }
+
+    /// # Errors
+    /// Something was asked for that only a VM has.
+    pub(crate) fn refuse_a_vm_s(&self) -> Result<(), Failure> {
+        let Self { memory, accel, .. } = Self::default();
+        let option = match (self.memory == memory, self.accel == accel) {
+            (true, true) => return Ok(()),
+            (false, _) => "--memory",
+            (true, false) => "--accel",
+        };
+        Err(Failure::wrong(format_args!(
+            "{option}: only a VM has it; leave it out, or give --on vm:KERNEL"
+        )))
+    }
 }
 
 impl Default for MachineArgs {

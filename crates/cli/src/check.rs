@@ -1,6 +1,6 @@
 //! `scxlab claims`.
 
-use crate::args::{ClaimsArgs, Place};
+use crate::args::{ClaimsArgs, MachineArgs, Place};
 use crate::claims::{Outcome, Verdict, check_all};
 use crate::human::{count, wrap};
 use crate::output::{JsonTarget, Terminal};
@@ -27,11 +27,15 @@ struct ClaimPart {
 /// Checks every claim.
 pub(crate) fn check(args: &ClaimsArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
     let json = JsonTarget::open(args.json.as_deref())?;
+    if !matches!(args.on, Place::Vm(_)) {
+        MachineArgs { accel: args.accel, ..MachineArgs::default() }.refuse_a_vm_s()?;
+    }
     let (place, kernel, outcomes) = match args.on {
         Place::Engine => ("engine", None, check_all(args.seed)),
         _ => {
             let real::Claims { kernel, outcomes } = real::check(args)?;
-            ("vm", Some(kernel), outcomes)
+            let place = if args.on == Place::Host { "host" } else { "vm" };
+            (place, Some(kernel), outcomes)
         }
     };
     if !json.is_stdout() {

@@ -26,9 +26,9 @@ pub(crate) const PREMISE: &str = "qmap keeps its tasks in FIFOs in an arena, whi
 pub(crate) const STALL: u32 = ExitKind::ErrorStall as u32;
 
 /// `SCX_EXIT_UNREG`.
-pub(crate) const UNREG: u32 = ExitKind::Unreg as u32;
+const UNREG: u32 = ExitKind::Unreg as u32;
 
-pub(crate) const UNEXPECTED: &str = "Not as it should be";
+const UNEXPECTED: &str = "Not as it should be";
 
 /// One of the two runs.
 struct Run {
@@ -106,8 +106,9 @@ impl Observer for Watcher {
         Ok(())
     }
 
-    fn progress(&mut self, now: Nanos) {
+    fn progress(&mut self, now: Nanos) -> Result<(), Failure> {
         self.progress.at(now);
+        Ok(())
     }
 }
 
@@ -131,13 +132,28 @@ fn unexpected(pid: &Run, tid: &Run) -> Vec<String> {
             pid.report.exit.reason
         )),
     }
-    if (tid.report.exit.kind, tid.report.tasks.lost) != (UNREG, 0) {
-        wrong.push(format!(
-            "keyed by tid, it ended with exit kind {} ({}) and {} tasks lost",
-            tid.report.exit.kind, tid.report.exit.reason, tid.report.tasks.lost
-        ));
-    }
+    wrong.extend(not_clean(&tid.report));
     wrong
+}
+
+/// What is not as it should be of the run keyed by tid.
+pub(crate) fn not_clean(tid: &Report) -> Option<String> {
+    let fine = (tid.exit.kind, tid.tasks.lost) == (UNREG, 0);
+    (!fine).then(|| {
+        format!(
+            "keyed by tid, it ended with exit kind {} ({}) and {} tasks lost",
+            tid.exit.kind, tid.exit.reason, tid.tasks.lost
+        )
+    })
+}
+
+/// All that is not as it should be, for people.
+pub(crate) fn as_it_should_not_be(wrong: &[String], terminal: &Terminal) -> String {
+    let paragraph = |wrong: &String| {
+        let text = wrap(&format!("{UNEXPECTED}: {wrong}"), "", terminal.width());
+        format!("\n{}", text.replacen(UNEXPECTED, &terminal.bad(UNEXPECTED), 1))
+    };
+    wrong.iter().map(paragraph).collect()
 }
 
 fn story(args: &DemoArgs, pid: &Run, tid: &Run, wrong: &[String], terminal: &Terminal) -> String {
@@ -170,10 +186,7 @@ fn story(args: &DemoArgs, pid: &Run, tid: &Run, wrong: &[String], terminal: &Ter
             out.push_str(&wrap(&text, "  ", width));
         }
     }
-    for wrong in wrong {
-        let text = wrap(&format!("{UNEXPECTED}: {wrong}"), "", width);
-        let _ = write!(out, "\n{}", text.replacen(UNEXPECTED, &terminal.bad(UNEXPECTED), 1));
-    }
+    out.push_str(&as_it_should_not_be(wrong, terminal));
     let _ =
         write!(out, "\nSee it in Perfetto (https://ui.perfetto.dev):\n  {}\n", trace_command(args));
     out

@@ -47,6 +47,7 @@ impl Plan {
     /// The scheduler, the workload or the machine is not as it should be.
     pub fn new(args: &RunArgs) -> Result<Self, Failure> {
         args.on.require_engine()?;
+        args.machine.refuse_a_vm_s()?;
         let (builtin, scheduler) = scheduler(&args.scheduler, &args.set)?;
         let cpus = args.machine.engine_cpus();
         let workload = workload(&args.workload, cpus)?;

@@ -100,7 +100,8 @@ impl Observer for Watcher<'_> {
             .map_err(|err| file.failure(&err))
     }
 
-    fn progress(&mut self, now: Nanos) {
+    fn progress(&mut self, now: Nanos) -> Result<(), Failure> {
         self.progress.at(now);
+        Ok(())
     }
 }

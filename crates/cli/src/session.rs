@@ -24,7 +24,12 @@ pub trait Observer {
     }
 
     /// The time.
-    fn progress(&mut self, _now: Nanos) {}
+    ///
+    /// # Errors
+    /// What ends the run: somebody wants to stop.
+    fn progress(&mut self, _now: Nanos) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// How things stood when the scheduler's exit began, and why it did. If nothing went wrong, that
@@ -116,8 +121,7 @@ fn observe(engine: &mut Engine, observer: &mut dyn Observer) -> Result<(), Failu
     if !records.is_empty() {
         observer.records(&records)?;
     }
-    observer.progress(engine.now());
-    Ok(())
+    observer.progress(engine.now())
 }
 
 fn snapshot(engine: &Engine, plan: &Plan, sched: SchedId) -> Outcome {

@@ -51,6 +51,19 @@ fn names_that_are_not_there() {
 }
 
 #[test]
+fn what_only_a_vm_has() {
+    for (args, option) in [
+        (&["run", "qmap", "--memory", "512"][..], "--memory"),
+        (&["run", "qmap", "--accel", "tcg"], "--accel"),
+        (&["demo", "--accel", "tcg"], "--accel"),
+        (&["claims", "--accel", "kvm"], "--accel"),
+        (&["claims", "--on", "host", "--accel", "tcg"], "--accel"),
+    ] {
+        refuses(args, 2, &[&format!("{option}: only a VM has it"), "--on vm:KERNEL"]);
+    }
+}
+
+#[test]
 fn numbers_out_of_range() {
     for (option, value, parts) in [
         ("--cpus", "0", &["1..=1024"][..]),

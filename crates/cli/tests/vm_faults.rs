@@ -2,6 +2,7 @@
 //! What takes longer is written down in crates/vm/README.md.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -55,7 +56,7 @@ fn with_a_guest(dir: &Path) -> (Child, Pid) {
     let child = run("idle", "60s", dir).spawn().expect("it starts");
     let begin = Instant::now();
     while guests(dir).is_empty() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "no guest is started");
+        assert!(begin.elapsed() < Duration::from_secs(120), "no guest is started");
         thread::sleep(Duration::from_millis(20));
     }
     thread::sleep(Duration::from_secs(2));
@@ -82,6 +83,49 @@ fn a_scheduler_that_runs_nobody_is_ejected() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{text}{}", failure(&output).1);
     assert!(text.contains("EJECTED") && text.contains("runnable task stall"), "{text}");
+    leaves_nothing(&dir);
+}
+
+/// What QEMU would say of a guest whose kernel panics between two claims.
+const PANICKING: &str = r#"#!/bin/sh
+for arg; do case $arg in socket,*) socket=${arg##*path=} ;; esac; done
+echo '{"record":"hello","release":"7.2.0","cpus":2,"sched_ext":true,"native_tid":true}'
+echo '{"record":"doing","what":"checking C7"}'
+echo '{"record":"claim","claim":7,"verdict":"held","evidence":"seen"}'
+echo '{"record":"doing","what":"checking C8"}'
+python3 - "$socket" <<'END'
+import socket, sys
+console = socket.socket(socket.AF_UNIX)
+console.connect(sys.argv[1])
+console.sendall(b"BUG: kernel NULL pointer dereference\nRIP: 0010:some_function\n")
+console.sendall(b"Kernel panic - not syncing: Fatal exception in interrupt\n")
+END
+"#;
+
+#[test]
+fn a_panic_between_two_claims() {
+    let dir = directory();
+    let here = directory();
+    let qemu = here.path().join("qemu");
+    fs::write(&qemu, PANICKING).expect("it is written");
+    fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("scxlab"));
+    command.args(["claims", "--on", "vm:7.2", "--accel", "tcg", "--json", "-"]);
+    command.env("TMPDIR", dir.path()).env("SCXLAB_QEMU", qemu);
+    let output = command.output().expect("it runs");
+    let (status, message) = failure(&output);
+    assert_eq!(status, Some(3), "{message}");
+    assert_eq!(message.matches("BUG: kernel NULL pointer").count(), 1, "{message}");
+    assert!(message.contains("RIP: 0010:some_function"), "{message}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    for claim in report["claims"].as_array().expect("a list") {
+        let expected = match claim["claim"] == "C7" {
+            true => ("held", "seen"),
+            false => ("not tried", "checking C8: the guest's kernel panicked"),
+        };
+        let found = (claim["verdict"].as_str(), claim["evidence"].as_str());
+        assert_eq!(found, (Some(expected.0), Some(expected.1)), "{report:#}");
+    }
     leaves_nothing(&dir);
 }
 

@@ -140,7 +140,7 @@ impl Engine {
         if let Some(root) = root
             && self.sch(root).has(OpSet::CGROUP_PREP_MOVE)
         {
-            let result = self.call(root, Op::CgroupMove, |ops, cx| {
+            let result = self.call(root, Op::CgroupPrepMove, |ops, cx| {
                 let p = cx.task(p);
                 ops.cgroup_prep_move(cx, p, from_id, to_id)
             });
@@ -155,8 +155,7 @@ impl Engine {
             if let Some(root) = root
                 && engine.sch(root).has(OpSet::CGROUP_MOVE)
             {
-                engine.call(root, Op::CgroupMove, |ops, cx| {
-                    let p = cx.task(p);
+                engine.call_task(root, Op::CgroupMove, p, |ops, cx, p| {
                     ops.cgroup_move(cx, p, from_id, to_id);
                 });
             }

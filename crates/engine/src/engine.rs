@@ -7,6 +7,7 @@ use scx_tid::{Allocator, Cursor, Table};
 use crate::cgroup::Cgroups;
 use crate::config::{Config, ConfigError, Sabotage};
 use crate::events::{Event, EventQueue};
+use crate::ext::cursor::DsqCursor;
 use crate::ext::enable::EnableWork;
 use crate::ext::idle::IdleMasks;
 use crate::ext::sched::{Dsq, Sched, SchedIdx};
@@ -68,6 +69,9 @@ pub struct Engine {
     pub(crate) fair_queued: u64,
     pub(crate) dsqs: Vec<Dsq>,
     pub(crate) free_dsqs: Vec<u32>,
+    /// Walks through queues that callbacks are at. Usually none.
+    pub(crate) cursors: Vec<DsqCursor>,
+    pub(crate) cursor_serial: u64,
 
     pub(crate) tid_cursor: Cursor,
     pub(crate) tid_allocs: Vec<Allocator>,
@@ -163,6 +167,8 @@ impl Engine {
             fair_queued: 0,
             dsqs: Vec::new(),
             free_dsqs: Vec::new(),
+            cursors: Vec::new(),
+            cursor_serial: 0,
             tid_cursor: Cursor::new(),
             tid_allocs: vec![Allocator::new(); cpus],
             tid_hash: Table::new(),

@@ -10,6 +10,8 @@ pub const SCX_SLICE_BYPASS: u64 = 5_000_000;
 /// `SCX_SLICE_INF`: a slice that never ends.
 pub const SCX_SLICE_INF: u64 = u64::MAX;
 
+/// `SCX_CPUPERF_ONE`: the highest speed of a CPU, and the largest capacity.
+pub const SCX_CPUPERF_ONE: u32 = 1024;
 /// `SCX_DSP_DFL_MAX_BATCH`: slots in the dispatch buffer unless the scheduler says otherwise.
 pub const SCX_DSP_DFL_MAX_BATCH: u32 = 32;
 /// `SCX_DSP_MAX_LOOPS`: how often one pick calls `ops.dispatch` at most.
@@ -24,6 +26,9 @@ pub const SCX_EXIT_DUMP_DFL_LEN: u32 = 32_768;
 pub const SCX_TASK_ITER_BATCH: u32 = 32;
 /// `SCX_BYPASS_HOST_NTH`: a host looks at its bypassing children's queues every so many rounds.
 pub const SCX_BYPASS_HOST_NTH: u32 = 2;
+/// `SCX_REENQ_LOCAL_MAX_REPEAT`: tasks that go back from a local queue may be inserted there again
+/// so many times in a row.
+pub const SCX_REENQ_LOCAL_MAX_REPEAT: u32 = 256;
 /// `SCX_SUB_MAX_DEPTH`: how deep sub-schedulers nest.
 pub const SCX_SUB_MAX_DEPTH: u32 = 4;
 /// `SCX_OPS_NAME_LEN`: room for a scheduler's name, with its terminating zero.
@@ -80,7 +85,7 @@ bitflags! {
         const ALLOW_QUEUED_WAKEUP = 1 << 5;
         /// Not modelled.
         const BUILTIN_IDLE_PER_NODE = 1 << 6;
-        /// Not modelled.
+        /// Take [`EnqFlags::IMMED`] as set for every insert into a local queue.
         const ALWAYS_ENQ_IMMED = 1 << 7;
         /// Keep the table from tid to task.
         const TID_TO_TASK = 1 << 8;
@@ -101,7 +106,7 @@ bitflags! {
         const CPU_SELECTED = 0x0010_0000;
         /// Take the CPU from its current task. Implies `HEAD`.
         const PREEMPT = 1 << 32;
-        /// Not modelled.
+        /// For local queues: the task runs at once and goes on, or goes back to the scheduler.
         const IMMED = 1 << 33;
         /// The task was queued before and is enqueued again.
         const REENQ = 1 << 40;
@@ -174,10 +179,20 @@ pub mod ent {
     pub const DEQD_FOR_SLEEP: u32 = 1 << 3;
     /// `ops.init_task` of a sub-scheduler that is being enabled has seen the task.
     pub const SUB_INIT: u32 = 1 << 4;
+    /// In a local queue with [`EnqFlags::IMMED`](super::EnqFlags::IMMED), or was, until it is enqueued afresh.
+    pub const IMMED: u32 = 1 << 5;
     /// Where the task's state starts, see [`crate::TaskState`].
     pub const STATE_SHIFT: u32 = 8;
     /// The task's state.
     pub const STATE_MASK: u32 = 7 << STATE_SHIFT;
+    /// Why the task is enqueued again: `scx_bpf_dsq_reenq()` and its relatives.
+    pub const REENQ_KFUNC: u32 = 1 << 12;
+    /// It was to run at once and could not.
+    pub const REENQ_IMMED: u32 = 2 << 12;
+    /// It was to run at once, did, and was preempted.
+    pub const REENQ_PREEMPTED: u32 = 3 << 12;
+    /// The reason.
+    pub const REENQ_REASON_MASK: u32 = 3 << 12;
     /// Bit of `p->scx.dsq_flags`: queued by vtime.
     pub const DSQ_ON_PRIQ: u32 = 1 << 0;
 }

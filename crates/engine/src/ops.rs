@@ -72,6 +72,10 @@ bitflags! {
         const INIT = 1 << 27;
         /// `exit`.
         const EXIT = 1 << 28;
+        /// `cpu_acquire`. Only in the form that counts CPUs by number.
+        const CPU_ACQUIRE = 1 << 29;
+        /// `cpu_release`. Only in the form that counts CPUs by number.
+        const CPU_RELEASE = 1 << 30;
     }
 }
 
@@ -223,6 +227,10 @@ pub trait Scheduler: fmt::Debug + Send + Sync {
     fn set_cmask(&self, cx: &mut Cx<'_>, p: Task<'_>, cids: &Cpumask) {}
     fn update_idle(&self, cx: &mut Cx<'_>, cpu: CpuId, idle: bool) {}
     fn update_idle_cid(&self, cx: &mut Cx<'_>, cid: Cid, idle: bool) {}
+    fn cpu_acquire(&self, cx: &mut Cx<'_>, cpu: CpuId) {}
+    /// A higher class takes the CPU. `next` is its task. In the engine that is the fair class, for
+    /// which the kernel's reason is `SCX_CPU_PREEMPT_UNKNOWN`.
+    fn cpu_release(&self, cx: &mut Cx<'_>, cpu: CpuId, next: Task<'_>) {}
     fn init_task(&self, cx: &mut Cx<'_>, p: Task<'_>, args: &InitTaskArgs) -> Result<(), Errno> {
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! `struct rq` and `struct scx_rq`: a CPU's runqueue.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
+use crate::ext::reenq::ReenqLocal;
+use crate::ext::sched::DsqIdx;
 use crate::flags::{EnqFlags, rqf};
 use crate::list::{DsqLink, List, RunnableLink};
 use crate::task::{SchedClass, TaskIdx};
@@ -40,6 +42,13 @@ pub(crate) struct ScxRq {
     pub kick_sync: u64,
     pub kick_sync_pending: bool,
     pub deferred_pending: bool,
+    /// Tasks with `SCX_ENQ_IMMED` in the local queue.
+    pub nr_immed: u32,
+    pub deferred_reenq_locals: VecDeque<ReenqLocal>,
+    pub deferred_reenq_locals_seq: u64,
+    pub deferred_reenq_users: VecDeque<DsqIdx>,
+    /// `ops.cpu_release` was called, `ops.cpu_acquire` not yet.
+    pub cpu_released: bool,
     pub sub_dispatch_prev: Option<TaskIdx>,
     pub direct_dispatch: DirectDispatch,
 }
@@ -138,6 +147,11 @@ impl Rq {
                 kick_sync: 0,
                 kick_sync_pending: false,
                 deferred_pending: false,
+                nr_immed: 0,
+                deferred_reenq_locals: VecDeque::new(),
+                deferred_reenq_locals_seq: 0,
+                deferred_reenq_users: VecDeque::new(),
+                cpu_released: false,
                 sub_dispatch_prev: None,
                 direct_dispatch: DirectDispatch::Off,
             },

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::CostPlan;
+
 /// What the agent is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -28,6 +30,8 @@ pub enum Task {
         /// Their numbers; all that there are if empty.
         only: Vec<u8>,
     },
+    /// Measure what tids cost, the kernel's own and the portable ones.
+    Cost(CostPlan),
     /// Say which kernel this is, and no more.
     Probe,
 }

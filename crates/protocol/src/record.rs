@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Cost;
+use crate::hello::Hello;
+
 /// One line of the agent's answer. Times are in ns since the scheduler was attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
-    /// The agent is up.
-    Hello(Kernel),
+    /// The agent is up. Always the first.
+    Hello(Hello),
     /// What the agent does now, for whoever waits.
     Doing {
         /// In a few words.
@@ -53,6 +56,8 @@ pub enum Record {
     },
     /// A claim was checked.
     Claim(Finding),
+    /// What tids cost was measured once more.
+    Cost(Cost),
     /// The kernel or libbpf refused the scheduler.
     Refused {
         /// What was tried.

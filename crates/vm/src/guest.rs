@@ -63,7 +63,13 @@ impl Machine {
 
 /// Whether a guest may come up in another way. What is missing will still be.
 fn is_the_guest_s(err: &VmError) -> bool {
-    !matches!(err, VmError::Interrupted | VmError::NoQemu { .. } | VmError::File { .. })
+    !matches!(
+        err,
+        VmError::Interrupted
+            | VmError::NoQemu { .. }
+            | VmError::OtherAgent(_)
+            | VmError::File { .. }
+    )
 }
 
 impl Guest {

@@ -2,8 +2,8 @@
 //! files that the job names. Nothing else is needed, and nothing else is there.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use scxlab_protocol::Job;
 
@@ -60,11 +60,17 @@ impl Cargo {
     }
 }
 
+/// The largest file that a guest is given, in bytes.
+const LARGEST: u64 = 1 << 30;
+
 fn read(path: &Path) -> Result<Vec<u8>, VmError> {
-    fs::read(path).map_err(|err| VmError::File {
-        path: path.to_owned(),
-        why: format!("cannot read it: {err}"),
-    })
+    let bad = |why| VmError::File { path: path.to_owned(), why };
+    let unreadable = |err: io::Error| bad(format!("cannot read it: {err}"));
+    let size = fs::metadata(path).map_err(unreadable)?.len();
+    if size > LARGEST {
+        return Err(bad(format!("it has {size} bytes, and a guest is given {LARGEST} at most")));
+    }
+    fs::read(path).map_err(unreadable)
 }
 
 fn name(path: &Path) -> String {
@@ -81,6 +87,15 @@ fn directories<'a>(files: impl Iterator<Item = &'a Path>) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_read() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        assert_eq!(read(file.path()).expect("it is small"), b"");
+        file.as_file().set_len(LARGEST + 1).expect("it takes no room");
+        let message = read(file.path()).expect_err("too large").to_string();
+        assert!(message.ends_with(&format!("a guest is given {LARGEST} at most")), "{message}");
+    }
 
     #[test]
     fn directories_come_before_what_is_in_them() {

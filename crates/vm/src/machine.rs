@@ -20,6 +20,9 @@ pub enum Accel {
     Kvm,
     /// QEMU's software emulation: needs nothing, and is some ten times as slow.
     Tcg,
+    /// The same with a clock that counts instructions, 1 ns each, and jumps ahead while all CPUs are
+    /// idle: how long something takes does not depend on the host, nor on the emulation.
+    Counted,
 }
 
 /// The machine.
@@ -93,6 +96,7 @@ impl Machine {
             Accel::Kvm => (Accel::Kvm, None),
             Accel::Auto if self.has_kvm() => (Accel::Kvm, Some(Accel::Tcg)),
             Accel::Tcg | Accel::Auto => (Accel::Tcg, None),
+            Accel::Counted => (Accel::Counted, None),
         }
     }
 
@@ -107,11 +111,12 @@ impl Machine {
         } else {
             Command::new(&self.qemu)
         };
+        let counted = accel == Accel::Counted;
         let accel = match accel {
             Accel::Kvm => "kvm",
             // One thread for all CPUs: with one for each, a kernel that changes its own code now and
             // then dies of it (`Oops: int3`), on a host with little time to spare.
-            Accel::Tcg | Accel::Auto => "tcg,thread=single",
+            Accel::Tcg | Accel::Auto | Accel::Counted => "tcg,thread=single",
         };
         let mut socket = OsString::from("socket,id=console,path=");
         socket.push(doubled_commas(console));
@@ -119,7 +124,8 @@ impl Machine {
             // A group of its own, so that it can be ended together with whatever it starts.
             .process_group(0)
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-            .args(["-machine", "q35", "-cpu", "max", "-accel", accel])
+            .args(["-machine", "q35", "-cpu", if counted { COUNTED_CPU } else { "max" }])
+            .args(["-accel", accel])
             .args(["-smp", &self.smp(), "-m", &format!("{}M", self.memory)])
             .arg("-kernel")
             .arg(&self.image)
@@ -131,6 +137,7 @@ impl Machine {
             .args(["-chardev", "stdio,id=agent,signal=off"])
             .args(["-device", "virtio-serial-pci"])
             .args(["-device", "virtserialport,chardev=agent,name=scxlab"])
+            .args(if counted { COUNTED } else { &[] })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -152,6 +159,13 @@ impl Machine {
 
 /// A panic ends the guest at once. Mitigations would only make it slow.
 const APPEND: &str = "console=ttyS0 loglevel=5 panic=-1 mitigations=off rdinit=/init";
+
+/// [`Accel::Counted`].
+const COUNTED: &[&str] = &["-icount", "shift=0,sleep=off"];
+
+/// A string instruction counts once for each repetition. Without these the kernel clears and copies
+/// memory by words and not by bytes, which is closer to what it costs.
+const COUNTED_CPU: &str = "max,erms=off,fsrm=off";
 
 /// From util-linux. It becomes the program that it is given.
 pub(crate) const SETPRIV: &str = "setpriv";
@@ -185,6 +199,19 @@ mod tests {
     fn the_topology() {
         let machine = Machine { smt: 2, llcs: 2, ..Machine::new("vmlinuz", 8) };
         assert_eq!(machine.smp(), "8,sockets=2,cores=2,threads=2");
+    }
+
+    #[test]
+    fn only_a_counted_clock_counts() {
+        let args = |accel| {
+            let command = Machine::new("vmlinuz", 1).command(accel, "i".as_ref(), "c".as_ref());
+            let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned());
+            args.collect::<Vec<_>>().join(" ")
+        };
+        let (counted, tcg) = (args(Accel::Counted), args(Accel::Tcg));
+        assert!(counted.contains("-accel tcg,thread=single -"), "{counted}");
+        assert!(counted.contains("-icount shift=0,") && counted.contains(",erms=off"), "{counted}");
+        assert!(!tcg.contains("icount") && tcg.contains("-cpu max -"), "{tcg}");
     }
 
     #[test]

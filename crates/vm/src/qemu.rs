@@ -15,6 +15,7 @@ use scxlab_protocol::{Kernel, Record};
 use tempfile::TempDir;
 
 use crate::VmError;
+use crate::error::OUT_OF_MEMORY;
 use crate::lines::{LONGEST_RECORD, Log, hand_on, printable};
 use crate::machine::{Accel, Machine, SETPRIV};
 
@@ -26,9 +27,6 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Records that may wait for us; then the guest waits.
 const WAITING: usize = 16;
-
-/// How the kernel says that it was out of memory and killed a process, or found none to kill.
-const OUT_OF_MEMORY: [&str; 2] = ["ut of memory: Killed process", "System is deadlocked on memory"];
 
 /// The process, and what it says.
 #[derive(Debug)]
@@ -110,7 +108,7 @@ impl Qemu {
         interrupt: &AtomicBool,
     ) -> Result<Kernel, VmError> {
         match self.record(up, interrupt) {
-            Ok(Record::Hello(kernel)) => Ok(kernel),
+            Ok(Record::Hello(hello)) => hello.kernel().map_err(VmError::OtherAgent),
             Ok(other) => Err(VmError::NoRecord {
                 line: shown(&format!("{other:?}")),
                 why: "the first is to be `hello`".to_owned(),

@@ -8,21 +8,21 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use scxlab_protocol::{Job, Task};
+use scxlab_protocol::{Hello, Job, Kernel, Record, Task};
 use scxlab_vm::{Accel, Cargo, Guest, Limits, Machine, VmError};
 use tempfile::TempDir;
 
-/// What every script begins with. `console` copies its input to the console's socket.
+/// What every script begins with. `hello` says what an agent of ours does, `console` copies its input to the console's socket.
 const PRELUDE: &str = r#"
 for arg; do case $arg in socket,*) socket=${arg##*path=} ;; esac; done
 here=${0%/*}
 echo "$socket" >"$here/socket"
 export STAND_IN="$0" SOCKET="$socket"
-hello() { echo '{"record":"hello","release":"9.9","cpus":2,"sched_ext":true,"native_tid":true}'; }
+hello() { cat "$here/hello"; }
 console() { "$here/test" --exact a_console --ignored --nocapture >"$here/console.out" 2>&1; }
 "#;
 
@@ -31,6 +31,13 @@ const SHORT: Duration = Duration::from_secs(2);
 
 /// One at a time: an executable that a fork of another test still has open cannot be executed.
 static ONE: Mutex<()> = Mutex::new(());
+
+/// The first word of this command's own agent.
+fn hello() -> String {
+    let kernel = Kernel { release: "9.9".to_owned(), cpus: 2, sched_ext: true, native_tid: true };
+    let hello = Record::Hello(Hello::on(kernel));
+    serde_json::to_string(&hello).expect("a record") + "\n"
+}
 
 /// What is executed as QEMU.
 struct StandIn {
@@ -48,6 +55,7 @@ impl StandIn {
         std::os::unix::fs::symlink(test, dir.path().join("test")).expect("a link");
         let qemu = dir.path().join("qemu");
         fs::write(&qemu, format!("#!/bin/sh\n{PRELUDE}\n{script}\n")).expect("it is written");
+        fs::write(dir.path().join("hello"), hello()).expect("it is written");
         fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).expect("it is ours");
         let limits = Limits { up_kvm: SHORT, up_tcg: LONG, silence: LONG };
         let machine = Machine {
@@ -87,13 +95,14 @@ impl StandIn {
         self.error().to_string()
     }
 
-    /// Asks it to stop, a little later.
-    fn interrupt_soon(&self) {
+    /// Asks it to stop, a little later. Answers with when that was.
+    fn interrupt_soon(&self) -> JoinHandle<Instant> {
         let interrupt = self.interrupt.clone();
         thread::spawn(move || {
             thread::sleep(Duration::from_millis(300));
             interrupt.store(true, Ordering::Relaxed);
-        });
+            Instant::now()
+        })
     }
 
     /// No process of it, and no file of the guest's.
@@ -115,7 +124,7 @@ impl StandIn {
 /// by the first process.
 fn processes_of(what: &str) -> Vec<String> {
     // Those of a group that was killed go one after the other.
-    for _ in 0..200 {
+    for _ in 0..2000 {
         if list(what).is_empty() {
             break;
         }
@@ -225,6 +234,28 @@ fn one_that_talks_nonsense() {
     }
 }
 
+/// One that was built before the command, or after it. Also the last try: software emulation would
+/// not help.
+#[test]
+fn an_agent_that_is_not_ours_is_refused() {
+    let old = r#"{"record":"hello","release":"9.9","cpus":2,"sched_ext":true,"native_tid":true}"#;
+    let other = hello().replace("\"version\":\"", "\"version\":\"9.");
+    for (said, says) in [(old, "is of an unknown version"), (other.trim_end(), "of version 9.")] {
+        let script = format!("echo x >>\"$here/tries\"; echo '{said}'; exec sleep 1000");
+        let mut stand_in = StandIn::new(&script);
+        stand_in.machine.accel = Accel::Auto;
+        File::create(&stand_in.machine.kvm).expect("it is written");
+        // Slow or not, it gets to say it.
+        stand_in.machine.limits.up_kvm = LONG;
+        let error = stand_in.error();
+        assert!(matches!(error, VmError::OtherAgent(_)), "{error}");
+        let message = error.to_string();
+        assert!(message.contains(says) && message.contains("`cargo xtask agent`"), "{message}");
+        let tries = fs::read_to_string(stand_in.dir.path().join("tries")).unwrap_or_default();
+        assert_eq!(tries, "x\n");
+    }
+}
+
 #[test]
 fn one_that_never_stops_talking_takes_no_memory() {
     let record =
@@ -259,12 +290,34 @@ fn a_panic_needs_no_patience() {
         for hello in ["", "hello; "] {
             let begin = Instant::now();
             let message = StandIn::new(&format!("{hello}({panic}{end}) | console")).message();
-            let says =
-                "panicked; its last lines:\n    Kernel panic - not syncing: Oops\n    CPU: 1";
+            let says = "panicked; its log:\n    Kernel panic - not syncing: Oops\n    CPU: 1";
             assert!(message.ends_with(says), "{message}");
             assert!(begin.elapsed() < LONG / 2, "{:?}", begin.elapsed());
         }
     }
+}
+
+/// The cause comes before the panic, and may be long.
+#[test]
+fn a_panic_is_told_with_the_oops_before_it() {
+    let script = "hello; (echo fine; echo 'BUG: kernel NULL pointer dereference'; echo 'Oops: 0002'
+        yes RAX | head -n \"$1\"; echo 'Kernel panic - not syncing: Fatal exception'; yes end |
+        head -n 100) | console";
+    for (lines, between) in [(2, "    RAX\n    RAX\n"), (1000, "    (962 more lines)\n")] {
+        let message = StandIn::new(&format!("set -- {lines}; {script}")).message();
+        let first = "the guest's kernel panicked; its log:\n    BUG: kernel NULL pointer";
+        assert!(message.starts_with(first), "{message}");
+        let panic = format!("{between}    Kernel panic - not syncing: Fatal exception\n    end\n");
+        assert!(message.contains(&panic) && message.lines().count() < 70, "{message}");
+        assert!(message.ends_with("    (81 more lines)"), "{message}");
+    }
+    // An oops that the kernel survives is told too, if nothing comes afterwards.
+    let message =
+        StandIn::new("hello; (echo one; echo 'Oops: 0002'; echo two) | console").message();
+    assert!(
+        message.ends_with("done (exit status: 0); its log:\n    Oops: 0002\n    two"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -274,9 +327,19 @@ fn one_that_runs_out_of_memory() {
         "Kernel panic - not syncing: System is deadlocked on memory",
     ] {
         let message = StandIn::new(&format!("hello; echo '{log}' | console")).message();
-        let first = "the guest ran out of memory; --memory gives it more; its last lines:";
+        let first = "the guest ran out of memory; --memory gives it more; its log:";
         assert_eq!(message, format!("{first}\n    {log}"));
     }
+}
+
+/// Who was killed is told, and not only the end of the kernel's long account.
+#[test]
+fn one_that_is_killed_for_memory_is_named() {
+    let script = "hello; (echo 'init invoked oom-killer: order=0'; yes Mem-Info | head -n 50
+        echo 'Out of memory: Killed process 70 (job)'; yes account | head -n 50) | console";
+    let message = StandIn::new(script).message();
+    let log = "    init invoked oom-killer: order=0\n    Out of memory: Killed process 70 (job)";
+    assert!(message.ends_with(&format!("; its log:\n{log}")), "{message}");
 }
 
 #[test]
@@ -287,7 +350,7 @@ fn one_that_cannot_be_killed_gently_and_has_children() {
     assert!(list(&stand_in.dir.path().display().to_string()).len() >= 2, "it has no children");
     let begin = Instant::now();
     drop(guest);
-    assert!(begin.elapsed() < SHORT, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < LONG / 2, "{:?}", begin.elapsed());
     stand_in.is_gone();
 }
 
@@ -317,11 +380,12 @@ fn one_that_cannot_be_executed() {
 fn an_interrupt_is_heard_at_once() {
     for script in ["exec sleep 1000", "hello; exec sleep 1000", "hello; exec >&-; sleep 1000"] {
         let stand_in = StandIn::new(script);
-        let begin = Instant::now();
-        stand_in.interrupt_soon();
+        let asked = stand_in.interrupt_soon();
         let error = stand_in.error();
+        let asked = asked.join().expect("it does not panic");
         assert!(matches!(error, VmError::Interrupted), "{script}: {error}");
-        assert!(begin.elapsed() < SHORT * 2, "{script}: {:?}", begin.elapsed());
+        // Sooner than it would have ended otherwise: at a cut port, that is 5 s.
+        assert!(asked.elapsed() < SHORT * 2, "{script}: {:?}", asked.elapsed());
     }
 }
 
@@ -354,7 +418,7 @@ fn no_second_try_for_what_would_fail_again() {
     let mut stand_in = StandIn::new("echo x >>\"$here/tries\"; exec sleep 1000");
     stand_in.machine.accel = Accel::Auto;
     File::create(&stand_in.machine.kvm).expect("it is written");
-    stand_in.interrupt_soon();
+    let _ = stand_in.interrupt_soon();
     assert!(matches!(stand_in.error(), VmError::Interrupted));
     let tries = fs::read_to_string(stand_in.dir.path().join("tries")).unwrap_or_default();
     assert!(tries.lines().count() <= 1, "{tries}");
@@ -366,10 +430,7 @@ fn output() -> impl Strategy<Value = Vec<u8>> {
         Just(r#"{"record":"progress","at_ns":1}"#.to_owned()),
         Just(r#"{"record":"doing","what":"x"}"#.to_owned()),
         Just(r#"{"record":"done"}"#.to_owned()),
-        Just(
-            r#"{"record":"hello","release":"","cpus":0,"sched_ext":false,"native_tid":false}"#
-                .to_owned()
-        ),
+        Just(hello().trim_end().to_owned()),
         r#"\{"record":"[a-z]{0,9}",?"[a-z_]{0,9}":[-0-9e.\["{]{0,9}\}?"#,
     ];
     let bytes = prop_oneof![

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::lab::Lab;
-use super::{holds, watch};
+use super::{came_up, holds, watch};
 use crate::attached::Attached;
 use crate::object::Loaded;
 
@@ -72,13 +72,13 @@ impl Issued {
         }
         let (first, last) =
             cursor.or(self.portable_cursor.map(|cursor| (1, cursor))).unwrap_or((0, 0));
-        holds(crossed > 0, || format!("{ids} ids, and no CPU came to the end of its chunk"))?;
+        came_up(crossed > 0, || format!("{ids} ids, and no CPU came to the end of its chunk"))?;
         holds(first % CHUNK == 1 && last % CHUNK == 1, || {
             format!("the cursor went from {first} to {last}: no whole chunks from 1 on")
         })?;
         let new: BTreeSet<u64> = self.all.iter().map(|&tid| chunk(tid)).collect();
         let new = new.into_iter().filter(|&chunk| chunk >= (first - 1) / CHUNK).count() as u64;
-        let moved = (last - first) / CHUNK;
+        let moved = last.saturating_sub(first) / CHUNK;
         holds(new == moved && moved > 0, || {
             format!("the cursor moved {moved} times, and ids of {new} new chunks were handed out")
         })?;
@@ -92,7 +92,7 @@ impl Issued {
 }
 
 fn chunk(tid: u64) -> u64 {
-    (tid - 1) / CHUNK
+    tid.saturating_sub(1) / CHUNK
 }
 
 /// The ids that a CPU hands out after `a` and before `b`.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::holds;
 use super::lab::Lab;
 use super::programs::Programs;
+use super::{came_up, holds};
 use crate::attached::{Attached, wait_for};
 
 /// How often a task dies so.
@@ -61,7 +61,7 @@ fn round(attached: &mut Attached, programs: &mut Programs) -> Result<Result<u64>
     let was_freed = || attached.loaded.number("held_freed_at").is_some_and(|at| at != 0);
     let freed_later = wait_for(was_freed).is_ok();
     let checked = holds(found != 0, || format!("the lookup did not find tid {tid}"))
-        .and_then(|()| holds(dead_for_ns > 0, || format!("tid {tid} did not die in the section")))
+        .and_then(|()| came_up(dead_for_ns > 0, || format!("tid {tid} did not die in the section")))
         .and_then(|()| holds(freed == 0, || format!("tid {tid} was freed in the section")))
         .and_then(|()| holds(intact != 0, || format!("tid {tid} is not itself any more")))
         .and_then(|()| holds(freed_later, || format!("tid {tid} was not freed after the section")));

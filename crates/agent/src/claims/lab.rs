@@ -4,16 +4,17 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use libbpf_rs::Link;
 use scxlab_engine::program::{Instr, Pc, Policy, Span, Start};
 use scxlab_engine::{Nanos, Program};
 use scxlab_protocol::{Counts, Job, Kernel, WorkloadSource};
 
 use crate::attached::Attached;
-use crate::object::Opened;
+use crate::object::{Loaded, Opened};
 use crate::play::{Options, Player};
 use crate::report::Report;
-use crate::{kernel, run};
+use crate::{kernel, run, stop};
 
 /// A machine to check claims on.
 pub(super) struct Lab<'a> {
@@ -61,7 +62,7 @@ impl<'a> Lab<'a> {
     ) -> Result<Counts> {
         let mut player = self.start(program)?;
         let start = Instant::now();
-        while start.elapsed() < how_long && !done() {
+        while start.elapsed() < how_long && !done() && !stop::is_asked() {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(player.stop()?)
@@ -75,10 +76,14 @@ impl<'a> Lab<'a> {
 
 /// Attaches a scheduler that the kernel has to take.
 pub(super) fn attach(opened: Opened) -> Result<Attached> {
-    match Attached::new(opened)? {
-        Ok(attached) => Ok(attached),
-        Err(refusal) => bail!("the kernel refuses to {} it: {}", refusal.what, refusal.why),
-    }
+    Ok(Attached::new(opened)??)
+}
+
+/// Loads and attaches what is no root scheduler, and is not waited for.
+pub(super) fn load(opened: Opened) -> Result<(Loaded, Vec<Link>)> {
+    let mut loaded = opened.load()?;
+    let links = loaded.attach()?;
+    Ok((loaded, links))
 }
 
 /// One that is to be there all the time still is.

@@ -1,9 +1,9 @@
 //! The tid contract, claim by claim, checked on the kernel that runs.
 //!
 //! As on the engine, each check sets up its own workload and scheduler, watches, and counts what it
-//! saw: a claim is held only if the situation it speaks of came up. The programs that watch are in
-//! `bpf/claims`. A claim is broken by what a check saw, or by a warning in the kernel's log
-//! meanwhile.
+//! saw: a claim is held only if the situation it speaks of came up, and was not tried if that did
+//! not, which is chance here. The programs that watch are in `bpf/claims`. A claim is broken by what
+//! a check saw, or by a warning in the kernel's log meanwhile.
 
 mod chunks;
 mod hold;
@@ -18,14 +18,14 @@ mod watch;
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, ensure};
 use scxlab_protocol::{Finding, Job, Record, Verdict};
 
 use self::On::{Any, Native};
 use self::lab::Lab;
 use self::log::Mark;
-use crate::attached;
 use crate::report::Report;
+use crate::{attached, stop};
 
 /// Claims that are checked together, in one set-up.
 struct Check {
@@ -85,6 +85,7 @@ pub fn check(job: &Job, objects: &Path, only: &[u8], report: &Report) -> Result<
         report.doing(format!("checking {}", names.join(", ")));
         let mark = Mark::now();
         let found = (check.check)(&lab);
+        stop::check()?;
         let warning = mark.warning();
         match found {
             Ok(findings) => {
@@ -135,4 +136,10 @@ impl std::error::Error for Broken {}
 /// Breaks the claim unless `fine`.
 fn holds(fine: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
     if fine { Ok(()) } else { Err(Error::new(Broken(otherwise()))) }
+}
+
+/// The claim was not tried unless `it_was`.
+fn came_up(it_was: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
+    ensure!(it_was, "nothing was shown: {}", otherwise());
+    Ok(())
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result};
 use libbpf_rs::Link;
 use scxlab_protocol::Setting;
 
 use super::lab::{self, Lab};
 use super::log::Mark;
-use super::{Findings, holds, subs, watch};
+use super::{Findings, came_up, holds, subs, watch};
 use crate::kernel;
 use crate::object::Loaded;
 
@@ -32,11 +32,7 @@ impl Programs {
     pub(super) fn load(lab: &Lab<'_>, looking: bool) -> Result<Self> {
         let mut opened = lab.open("lookup")?;
         opened.set(&Setting { name: "looking".to_owned(), value: looking.to_string() })?;
-        let refused = |refusal: crate::object::Refusal| {
-            anyhow!("the kernel refuses to {} the programs: {}", refusal.what, refusal.why)
-        };
-        let mut loaded = opened.load().map_err(refused)?;
-        let links = loaded.attach().map_err(refused)?;
+        let (loaded, links) = lab::load(opened).context("the programs")?;
         Ok(Self { loaded, _links: links })
     }
 
@@ -90,7 +86,7 @@ fn without_a_scheduler(lab: &Lab<'_>) -> Result<String> {
     let asked = ask_for_all(&mut programs)?;
     let (looked, found) = (programs.count("looked"), programs.count("found"));
     drop(programs);
-    holds(looked > 0, || "the tracing program saw no fork".to_owned())?;
+    came_up(looked > 0, || "the tracing program saw no fork".to_owned())?;
     holds(found == 0, || format!("{found} of {looked} lookups by a tracing program found a task"))?;
     let log = mark.since();
     holds(!log.contains("sched_ext"), || format!("the kernel's log got: {}", log.trim_end()))?;
@@ -103,7 +99,7 @@ fn without_a_scheduler(lab: &Lab<'_>) -> Result<String> {
     let own = programs.tid_of(1)?.unwrap_or(0);
     let found = programs.finds(own)?;
     attached.detach()?;
-    holds(found, || "the program does not find a task with a scheduler either".to_owned())?;
+    came_up(found, || "the program finds no task with a scheduler either".to_owned())?;
     let again = ask_for_all(&mut programs)?;
     Ok(format!(
         "{looked} lookups by a tracing program and {asked} by a syscall program gave nothing, and \
@@ -135,12 +131,12 @@ fn without_the_flag(lab: &Lab<'_>) -> Result<String> {
     attached.detach()?;
     let (forks, without, inserts) =
         (programs.count("forks"), programs.count("without_tid"), programs.count("inserts"));
-    holds(forks > 0, || "nothing was forked".to_owned())?;
+    came_up(forks > 0, || "nothing was forked".to_owned())?;
     holds(without == 0, || format!("{without} of {forks} forked tasks have no tid"))?;
     holds(inserts == 0, || format!("{inserts} tasks were inserted into a table"))?;
     // The same program sees the inserts of a scheduler with the flag.
     lab::attach(subs::open(lab, true, &[])?)?.detach()?;
     let with = programs.count("inserts");
-    holds(with > 0, || "no insert is seen with the flag either, so nothing was shown".to_owned())?;
+    came_up(with > 0, || "no insert is seen with the flag either".to_owned())?;
     Ok(format!("{forks} forks got tids, and none was inserted; {with} inserts with the flag"))
 }

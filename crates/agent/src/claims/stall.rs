@@ -10,7 +10,7 @@ use scxlab_protocol::{Lost, Setting};
 
 use super::lab::{self, Lab, process, program, run_for};
 use super::programs::Programs;
-use super::{Findings, holds};
+use super::{Findings, came_up, holds};
 use crate::attached::Attached;
 use crate::dump;
 use crate::object::{Loaded, Opened};
@@ -127,7 +127,7 @@ fn runs_clean(lab: &Lab<'_>, workload: &str) -> Result<u64> {
     holds(lost.is_empty(), || {
         format!("keyed by tid under {workload}, lost: {}[{}]", lost[0].comm, lost[0].pid)
     })?;
-    holds(dispatched > 0, || "it dispatched no task, so nothing was shown".to_owned())?;
+    came_up(dispatched > 0, || "it dispatched no task".to_owned())?;
     Ok(dispatched)
 }
 

@@ -8,7 +8,7 @@ use scxlab_protocol::Setting;
 
 use super::lab::{self, Lab};
 use super::programs::Programs;
-use super::{Findings, holds, watch};
+use super::{Findings, came_up, holds, watch};
 use crate::attached::{Attached, wait_for};
 use crate::kernel;
 use crate::leak::Baseline;
@@ -76,7 +76,7 @@ fn round(lab: &Lab<'_>) -> Result<u64> {
         holds(times == 0, || format!("{}: {times} times", name.replace('_', " ")))?;
     }
     let surveyed = counters.get("surveyed").copied().unwrap_or(0);
-    holds(surveyed > 0, || "no task was there after the attach".to_owned())?;
+    came_up(surveyed > 0, || "no task was there after the attach".to_owned())?;
     Ok(surveyed)
 }
 

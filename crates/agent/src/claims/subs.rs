@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use libbpf_rs::Link;
 use scxlab_engine::ExitKind;
 use scxlab_protocol::{Exit, Setting};
 
 use super::lab::{self, Lab};
 use super::programs::Programs;
-use super::{Findings, holds};
+use super::{Findings, came_up, holds};
 use crate::attached::{Attached, wait_for};
 use crate::kernel;
 use crate::object::{Loaded, Opened};
@@ -182,7 +182,7 @@ fn below_a_root_with_the_flag(lab: &Lab<'_>) -> Result<String> {
     holds(own_missed == 0 && missed == 0, || {
         format!("{own_missed} lookups of its own tasks and {missed} of others' found nothing")
     })?;
-    holds(own >= ENOUGH && found >= ENOUGH && inits > 0, || {
+    came_up(own >= ENOUGH && found >= ENOUGH && inits > 0, || {
         format!("it has {inits} tasks, and found its own {own} times and others {found} times")
     })?;
     holds((tried..=tried_later).contains(&counted) && counted > 0, || {
@@ -204,16 +204,8 @@ struct Sub {
 impl Sub {
     fn attach(mut opened: Opened, group: &Group) -> Result<Self> {
         opened.set_operation("sub_cgroup_id", group.id)?;
-        let attached = opened.load().and_then(|mut loaded| {
-            let links = loaded.attach()?;
-            Ok(Self { loaded, _links: links })
-        });
-        match attached {
-            Ok(sub) => Ok(sub),
-            Err(refusal) => {
-                bail!("the kernel refuses to {} the sub-scheduler: {}", refusal.what, refusal.why)
-            }
-        }
+        let (loaded, links) = lab::load(opened).context("the sub-scheduler")?;
+        Ok(Self { loaded, _links: links })
     }
 
     fn number(&self, name: &str) -> u64 {
@@ -229,18 +221,24 @@ impl Sub {
 /// A cgroup of its own.
 struct Group {
     path: PathBuf,
+    /// The one that this process is in.
+    home: PathBuf,
     id: u64,
 }
 
 impl Group {
     fn new() -> Result<Self> {
         let path = PathBuf::from("/sys/fs/cgroup/scxlab-claims");
+        let own = fs::read_to_string("/proc/self/cgroup")?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+        let own = own.context("this process is in no cgroup of version 2")?;
+        let home = PathBuf::from("/sys/fs/cgroup").join(own);
         if !path.exists() {
             fs::create_dir(&path).with_context(|| path.display().to_string())?;
         }
         // A cgroup's id is its directory's inode.
         let id = fs::metadata(&path)?.ino();
-        Ok(Self { path, id })
+        Ok(Self { path, home, id })
     }
 
     /// Begins to play a workload in it: whoever is forked is where its parent is.
@@ -252,7 +250,7 @@ impl Group {
         };
         join(&self.path)?;
         let player = lab.start(&program);
-        join(&PathBuf::from("/sys/fs/cgroup"))?;
+        join(&self.home)?;
         player
     }
 

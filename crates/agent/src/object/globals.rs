@@ -62,7 +62,9 @@ impl Types {
             "not a BPF object, but one for {architecture:?}"
         );
         let offset = |symbol: object::Symbol<'_, '_>| {
-            Some((symbol.name().ok()?.to_owned(), symbol.address() as usize))
+            // A section of 4 GiB is none that can be loaded.
+            let address = u32::try_from(symbol.address()).ok()?;
+            Some((symbol.name().ok()?.to_owned(), address as usize))
         };
         let offsets = file.symbols().filter_map(offset).collect();
         let btf = Btf::from_path(path).context("no BTF in it; compile it with -g")?;
@@ -159,7 +161,7 @@ pub fn member(types: &Types, whole: &Place, name: &str) -> Result<Place> {
     let MemberAttr::Normal { offset } = found.attr else {
         bail!("`{name}` is a bit field, which cannot be set");
     };
-    let size = size_of(btf, found.ty)?;
+    let size = size_of(btf, found.ty, DEEPEST)?;
     Ok(Place {
         section: whole.section.clone(),
         offset: whole.offset + offset as usize / 8,
@@ -173,10 +175,11 @@ fn element(btf: &Btf<'_>, whole: &Place, index: &str) -> Result<Place> {
         .map_err(|_| anyhow!("`[{index}]`: what is before it is no array"))?;
     let i: usize = index.parse().with_context(|| format!("`[{index}]`: no index"))?;
     ensure!(i < array.capacity(), "`[{index}]`: it has {} elements", array.capacity());
-    let size = size_of(btf, array.ty())?;
+    let size = size_of(btf, array.ty(), DEEPEST)?;
+    let offset = i.checked_mul(size).and_then(|offset| offset.checked_add(whole.offset));
     Ok(Place {
         section: whole.section.clone(),
-        offset: whole.offset + i * size,
+        offset: offset.context("the object's BTF is damaged")?,
         size,
         ty: array.ty(),
     })
@@ -189,7 +192,7 @@ fn element(btf: &Btf<'_>, whole: &Place, index: &str) -> Result<Place> {
 pub fn encode(types: &Types, place: &Place, value: &str) -> Result<Vec<u8>> {
     let ty = resolve(&types.btf, place.ty)?;
     if let Some(number) = enumerator(&ty, value) {
-        return Ok(number.to_le_bytes()[..place.size].to_vec());
+        return bytes_of(number, place);
     }
     let Some(scalar) = scalar(&ty) else {
         bail!("only numbers, truth values and enumerators can be set; give a member or an element")
@@ -212,7 +215,14 @@ pub fn encode(types: &Types, place: &Place, value: &str) -> Result<Vec<u8>> {
         }
         (_, names) => format!("`{value}` is none of {}", names.join(", ")),
     })?;
-    Ok(number.to_le_bytes()[..place.size].to_vec())
+    bytes_of(number, place)
+}
+
+fn bytes_of(number: i128, place: &Place) -> Result<Vec<u8>> {
+    let bytes = number.to_le_bytes();
+    let bytes = bytes.get(..place.size);
+    let bytes = bytes.with_context(|| format!("{} bytes are no number", place.size))?;
+    Ok(bytes.to_vec())
 }
 
 /// Bytes as the number that they are; nothing if it is none, or negative.
@@ -246,10 +256,15 @@ fn resolve<'a>(btf: &'a Btf<'_>, ty: TypeId) -> Result<BtfType<'a>> {
     Ok(ty.skip_mods_and_typedefs())
 }
 
-fn size_of(btf: &Btf<'_>, ty: TypeId) -> Result<usize> {
+/// Dimensions of an array; libbpf has as many. A damaged BTF may have an array of itself.
+const DEEPEST: u32 = 32;
+
+fn size_of(btf: &Btf<'_>, ty: TypeId, deepest: u32) -> Result<usize> {
     let ty = resolve(btf, ty)?;
     if let Ok(array) = Array::try_from(ty) {
-        return Ok(array.capacity() * size_of(btf, array.ty())?);
+        let deeper = deepest.checked_sub(1).context("an array has too many dimensions")?;
+        let size = array.capacity().checked_mul(size_of(btf, array.ty(), deeper)?);
+        return size.context("an array is too large");
     }
     let sized = Int::try_from(ty)
         .map(|int| int.size())
@@ -311,6 +326,7 @@ mod tests {
     const TABLE: u32 = 5;
     const LIMITS: u32 = 6;
     const CONST: u32 = 7;
+    const ENDLESS: u32 = 8;
 
     /// Types in the kernel's format, which starts with a header and ends in the names.
     #[derive(Default)]
@@ -355,6 +371,8 @@ mod tests {
     /// enum key key;
     /// struct limits limits;
     /// ```
+    ///
+    /// And what none makes: an array of itself, and a number of 17 bytes.
     fn types() -> Types {
         let mut writer = Writer::default();
         writer.add("u32", 1, 0, 4, &[32]);
@@ -367,6 +385,7 @@ mod tests {
         let members = [most, U32, 0, nice, S32, 32, table, TABLE, 64];
         writer.add("limits", 4, 3, 20, &members);
         writer.add("", 10, 0, U32, &[]);
+        writer.add("", 3, 0, 0, &[ENDLESS, U32, 2]);
         let variables = [
             ("batch", CONST, 0, 4),
             ("nice", S32, 4, 4),
@@ -374,16 +393,18 @@ mod tests {
             ("key", KEY, 12, 4),
             ("limits", LIMITS, 16, 20),
             ("__SCX_DSQ_LOCAL", U32, 36, 4),
+            ("endless", ENDLESS, 40, 4),
+            ("wide", U32, 44, 17),
         ];
         for (name, ty, ..) in variables {
             writer.add(name, 14, 0, ty, &[1]);
         }
-        let entries: Vec<u32> = (CONST + 1..)
+        let entries: Vec<u32> = (ENDLESS + 1..)
             .zip(variables)
             // The offsets are left to the symbols.
             .flat_map(|(var, (.., size))| [var, 0, size])
             .collect();
-        writer.add(".rodata", 15, variables.len() as u32, 40, &entries);
+        writer.add(".rodata", 15, variables.len() as u32, 64, &entries);
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(&file, writer.write()).expect("it is written");
         let btf = Btf::from_path(&file).expect("it is BTF");
@@ -433,6 +454,8 @@ mod tests {
             ("nice", "2147483648", "not a number from -2147483648 to 2147483647"),
             ("on", "2", "not true, false"),
             ("key", "gid", "`gid` is none of key_tid, key_pid"),
+            ("endless[1]", "1", "too many dimensions"),
+            ("wide", "1", "17 bytes are no number"),
         ] {
             let bytes = find(&types, path).and_then(|place| encode(&types, &place, value));
             let message = format!("{:#}", bytes.expect_err(path));

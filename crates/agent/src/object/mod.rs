@@ -48,7 +48,8 @@ pub struct Loaded {
 }
 
 /// What the kernel or libbpf did not accept, with what it said.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the kernel refuses to {what} it: {why}")]
 pub struct Refusal {
     /// What was tried.
     pub what: &'static str,
@@ -148,6 +149,13 @@ impl Opened {
         globals::find(&self.types, name).is_ok()
     }
 
+    /// The names of the variables in its arena, which [`Loaded::counters`] does not have.
+    pub fn arena_variables(&self) -> Vec<String> {
+        let all = globals::all(&self.types).into_iter();
+        let in_arena = all.filter(|global| global.place.section == ARENA_SECTION);
+        in_arena.map(|global| global.name).filter(|name| globals::is_named(name)).collect()
+    }
+
     fn write(&mut self, place: &Place, bytes: &[u8]) -> Result<()> {
         let section = &place.section;
         let mut maps = self.object.maps_mut();
@@ -189,25 +197,16 @@ impl Opened {
             program.into_iter().for_each(|mut program| program.set_autoload(false));
         }
         let all = flag_names(&self.kernel);
-        let (ops, place) = self.ops()?;
-        let flags = globals::member(&self.types, &place, "flags")?;
-        let offset = flags.offset - place.offset;
-        let mut maps = self.object.maps_mut();
-        let mut map =
-            maps.find(|map| map.name() == ops.as_str()).context("there are no operations")?;
-        let value = map.initial_value_mut().context("the operations have no values")?;
-        let bytes = value.get_mut(offset..offset + 8).context("the operations have no flags")?;
-        let mut word = [0; 8];
-        word.copy_from_slice(bytes);
-        let mut set = u64::from_le_bytes(word);
-        for (name, bit) in &all {
-            let wanted = match given {
-                Some(given) => given.contains(name),
-                None => portable && name == TID_TO_TASK,
-            };
-            set |= if wanted { *bit } else { 0 };
-        }
-        bytes.copy_from_slice(&set.to_le_bytes());
+        let wanted = |(name, _): &&(String, u64)| match given {
+            Some(given) => given.contains(name),
+            None => portable && name == TID_TO_TASK,
+        };
+        let more = all.iter().filter(wanted).fold(0, |bits, (_, bit)| bits | bit);
+        let mut set = 0;
+        self.change_operation("flags", |compiled| {
+            set = compiled | more;
+            set
+        })?;
         Ok(all.into_iter().filter(|(_, bit)| set & bit != 0).map(|(name, _)| name).collect())
     }
 
@@ -225,16 +224,36 @@ impl Opened {
     /// # Errors
     /// The object has no scheduler's operations, or more than one, or they have no such number.
     pub fn set_operation(&mut self, member: &str, number: u64) -> Result<()> {
+        self.change_operation(member, |_| number)
+    }
+
+    /// Makes another number of one among the operations.
+    fn change_operation(&mut self, member: &str, change: impl FnOnce(u64) -> u64) -> Result<()> {
+        let changed = self.operation(member, |bytes| {
+            ensure!(bytes.len() <= 8, "what is to be set among the operations is no number");
+            let word = change(number(bytes)).to_le_bytes();
+            bytes.copy_from_slice(&word[..bytes.len()]);
+            Ok(())
+        })?;
+        changed.with_context(|| format!("its operations have no `{member}`"))
+    }
+
+    /// Looks at the bytes of a member of the operations, or changes them. Nothing if they were
+    /// declared without it.
+    fn operation<R>(
+        &mut self,
+        member: &str,
+        f: impl FnOnce(&mut [u8]) -> Result<R>,
+    ) -> Result<Option<R>> {
         let (ops, place) = self.ops()?;
-        let member = globals::member(&self.types, &place, member)?;
+        let Ok(member) = globals::member(&self.types, &place, member) else { return Ok(None) };
         let from = member.offset - place.offset;
         let mut maps = self.object.maps_mut();
         let mut map =
             maps.find(|map| map.name() == ops.as_str()).context("there are no operations")?;
         let value = map.initial_value_mut().context("the operations have no values")?;
         let bytes = value.get_mut(from..from + member.size).context("the operations are short")?;
-        bytes.copy_from_slice(&number.to_le_bytes()[..member.size.min(8)]);
-        Ok(())
+        f(bytes).map(Some)
     }
 
     /// The one variable that is a scheduler's operations.
@@ -275,17 +294,17 @@ impl Opened {
     /// The object has no scheduler's operations, or more than one.
     pub fn timeout_ns(&mut self) -> Result<u64> {
         const LONGEST_MS: u64 = 30_000;
-        let (ops, place) = self.ops()?;
-        let Ok(timeout) = globals::member(&self.types, &place, "timeout_ms") else {
-            return Ok(LONGEST_MS * 1_000_000);
-        };
-        let offset = timeout.offset - place.offset;
-        let mut maps = self.object.maps_mut();
-        let map = maps.find(|map| map.name() == ops.as_str());
-        let value = map.and_then(|mut map| map.initial_value_mut().map(|value| value.to_vec()));
-        let bytes = value.as_deref().and_then(|value| value.get(offset..offset + 4));
-        let ms = bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
-        Ok(if ms == 0 { LONGEST_MS } else { u64::from(ms) } * 1_000_000)
+        let ms = self.operation("timeout_ms", |bytes| Ok(number(bytes)))?.unwrap_or(0);
+        Ok(if ms == 0 { LONGEST_MS } else { ms } * 1_000_000)
+    }
+
+    /// `ops.name`, by which the kernel's log calls it.
+    ///
+    /// # Errors
+    /// The object has no scheduler's operations, or more than one.
+    pub fn name(&mut self) -> Result<String> {
+        let name = self.operation("name", |bytes| Ok(until_zero(bytes)))?;
+        Ok(name.unwrap_or_default())
     }
 
     /// Hands it to the kernel, whose verifier looks at every program. An object without a scheduler
@@ -373,23 +392,33 @@ impl Loaded {
     }
 }
 
-/// Whether a program is one that libbpf attaches where its section says: a tracing one, and not
-/// an operation of the scheduler's or one that is called.
+/// The sections of programs that libbpf attaches where the section's name says.
+const ATTACHED_BY_NAME: &[&str] = &[
+    "tp_btf",
+    "fentry",
+    "fexit",
+    "fmod_ret",
+    "fsession",
+    "lsm",
+    "raw_tp",
+    "raw_tracepoint",
+    "tp",
+    "tracepoint",
+    "kprobe",
+    "kretprobe",
+    "ksyscall",
+    "kretsyscall",
+    "uprobe",
+    "uretprobe",
+    "usdt",
+];
+
+/// Whether a program is such a one, and not an operation of the scheduler's or one that is called.
 fn attaches_by_itself(program: &libbpf_rs::ProgramMut<'_>) -> bool {
     let section = program.section().to_string_lossy();
     let kind = section.split_once('/').map_or("", |(kind, _)| kind);
-    matches!(
-        kind.trim_end_matches(".s"),
-        "tp_btf"
-            | "fentry"
-            | "fexit"
-            | "raw_tp"
-            | "raw_tracepoint"
-            | "tp"
-            | "tracepoint"
-            | "kprobe"
-            | "kretprobe"
-    )
+    // What follows a dot is a way of it: `fentry.s` may sleep, `kprobe.multi` is at many places.
+    ATTACHED_BY_NAME.contains(&kind.split('.').next().unwrap_or(kind))
 }
 
 fn until_zero(bytes: &[u8]) -> String {
@@ -415,4 +444,11 @@ fn flag_names(kernel: &Btf<'_>) -> Vec<(String, u64)> {
         .map(|(name, value)| (name, value as u64))
         .filter(|(name, value)| name.starts_with("SCX_OPS_") && value.count_ones() == 1)
         .collect()
+}
+/// A little-endian number of up to 8 bytes; of a longer one the low 8.
+fn number(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    let len = bytes.len().min(8);
+    word[..len].copy_from_slice(&bytes[..len]);
+    u64::from_le_bytes(word)
 }

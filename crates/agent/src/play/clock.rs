@@ -72,10 +72,14 @@ mod tests {
 
     #[test]
     fn burning_takes_cpu_time() {
-        let before = read(libc::CLOCK_THREAD_CPUTIME_ID);
-        burn(3_000_000);
-        let burnt = read(libc::CLOCK_THREAD_CPUTIME_ID) - before;
-        assert!((3_000_000..30_000_000).contains(&burnt), "{burnt}");
+        let burns = (0..20).map(|_| {
+            let before = read(libc::CLOCK_THREAD_CPUTIME_ID);
+            burn(3_000_000);
+            read(libc::CLOCK_THREAD_CPUTIME_ID) - before
+        });
+        // What a hypervisor takes away counts as used; not every time.
+        let least = burns.min().unwrap();
+        assert!((3_000_000..6_000_000).contains(&least), "{least}");
     }
 
     #[test]

@@ -243,7 +243,8 @@ impl Stage {
         // SAFETY: `bytes` is that long. A descriptor that is no stage gives an error or other bytes.
         let got = unsafe { libc::pread(STAGE_FD, bytes.as_mut_ptr().cast(), bytes.len(), 0) };
         let header = Header::read_from_bytes(&bytes).map_err(|_| no_stage())?;
-        if got != bytes.len() as isize || header.magic != MAGIC {
+        let boards = header.rows[Part::Board as usize];
+        if got != bytes.len() as isize || header.magic != MAGIC || boards != 1 {
             return Err(no_stage());
         }
         let layout = Layout::new(&header.rows).ok_or_else(no_stage)?;

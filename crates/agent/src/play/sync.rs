@@ -116,12 +116,35 @@ fn rounds(barrier: &AtomicU64) -> &AtomicU32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernel;
     use super::*;
     use std::sync::Mutex;
     use std::time::Duration;
 
-    fn pause() {
-        std::thread::sleep(Duration::from_millis(20));
+    /// Threads that say who they are before they may fall asleep.
+    #[derive(Default)]
+    struct Sleepers(Mutex<Vec<i32>>);
+
+    impl Sleepers {
+        fn enter(&self) {
+            self.0.lock().unwrap().push(kernel::gettid());
+        }
+
+        /// Waits until so many have come, and all of those that live sleep.
+        fn wait_for(&self, n: usize) {
+            let sleeps = |tid: &i32| {
+                let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat"));
+                // The state follows the name, which may have anything in it.
+                stat.map_or(true, |stat| stat.rsplit(") ").next().unwrap().starts_with('S'))
+            };
+            loop {
+                let all = self.0.lock().unwrap().clone();
+                if all.len() == n && all.iter().all(sleeps) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 
     #[test]
@@ -149,16 +172,18 @@ mod tests {
     #[test]
     fn a_mutex_goes_to_whom_has_waited_longest() {
         let (mutex, order) = (AtomicU32::new(FREE), Mutex::new(Vec::new()));
+        let waiting = Sleepers::default();
         lock(&mutex);
         std::thread::scope(|scope| {
             for i in 0..5 {
-                let (mutex, order) = (&mutex, &order);
+                let (mutex, order, waiting) = (&mutex, &order, &waiting);
                 scope.spawn(move || {
+                    waiting.enter();
                     lock(mutex);
                     order.lock().unwrap().push(i);
                     unlock(mutex);
                 });
-                pause();
+                waiting.wait_for(i + 1);
             }
             unlock(&mutex);
             // Comes at once, and is last all the same.
@@ -172,22 +197,25 @@ mod tests {
     #[test]
     fn a_signal_that_nobody_waits_for_is_lost() {
         let (cond, mutex, woken) = (AtomicU32::new(0), AtomicU32::new(FREE), AtomicU32::new(0));
+        let waiting = Sleepers::default();
         cond_signal(&cond);
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
+                    waiting.enter();
                     lock(&mutex);
                     cond_wait(&cond, &mutex, true);
                     woken.fetch_add(1, Relaxed);
                     unlock(&mutex);
                 });
             }
-            pause();
-            pause();
+            waiting.wait_for(3);
             assert_eq!(woken.load(Relaxed), 0);
             cond_signal(&cond);
-            pause();
-            pause();
+            while woken.load(Relaxed) == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            waiting.wait_for(3);
             assert_eq!(woken.load(Relaxed), 1);
             cond_broadcast(&cond);
         });

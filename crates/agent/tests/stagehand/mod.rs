@@ -83,20 +83,27 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Looks at it, over and over.
-    pub fn watch(&mut self, player: &mut Player, time: Duration) {
+    /// Looks at it, over and over, until what was seen is enough.
+    pub fn watch(&mut self, player: &mut Player, enough: impl Fn(&Self) -> bool) {
         let begin = Instant::now();
         let mut before = Counts::default();
-        while begin.elapsed() < time {
+        while !enough(self) {
+            assert!(begin.elapsed() < PATIENCE, "never enough: {self:?}");
             let comms = comms(player.group());
             self.most_at_once = self.most_at_once.max(comms.len());
             self.comms.extend(comms);
             let now = player.counts();
             assert!(now.exited <= now.forked && now.exited >= before.exited, "{before:?} {now:?}");
             before = now;
+            self.counts = now;
             std::thread::sleep(Duration::from_millis(2));
         }
         assert!(player.is_alive());
+    }
+
+    /// Whether tasks of all these names were there.
+    pub fn saw(&self, names: &[&str]) -> bool {
+        names.iter().all(|name| self.comms.contains(*name))
     }
 
     /// Stops it, and sees that nothing is left.
@@ -111,8 +118,8 @@ impl Seen {
     }
 }
 
-/// After so long it does not come.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// After so long it does not come, on a machine however slow.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits for something that is to come.
 pub fn until(what: &str, mut there: impl FnMut() -> bool) {
@@ -252,7 +259,7 @@ pub fn until_all_sleep(player: &Player) {
     });
 }
 
-/// As long as a test lasts.
+/// Longer than a test lasts.
 pub fn forever() -> Instr {
-    sleep_ms(60_000)
+    sleep_ms(3_600_000)
 }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use scxlab_protocol::{Finding, Job, Record, Task, Verdict};
 
-use super::{guest, objects, place};
+use super::host::Host;
+use super::place::{self, Where};
+use super::{guest, objects};
 use crate::args::{ClaimsArgs, MachineArgs, Place};
 use crate::claims::{self, Outcome};
 use crate::status::Failure;
@@ -31,12 +33,13 @@ pub(crate) struct Claims {
 /// # Errors
 /// Something that this needs is missing.
 pub(crate) fn check(args: &ClaimsArgs) -> Result<Claims, Failure> {
-    let Place::Vm(kernel) = &args.on else {
-        return Err(Failure::missing(
-            "--on host: this scxlab checks claims on the engine and in VMs; leave --on out, or give \
-             --on engine or --on vm:KERNEL",
-        ));
-    };
+    match &args.on {
+        Place::Vm(kernel) => in_a_vm(kernel, args),
+        _ => on_the_host(args),
+    }
+}
+
+fn in_a_vm(kernel: &str, args: &ClaimsArgs) -> Result<Claims, Failure> {
     let machine = place::vm(kernel, &MachineArgs { accel: args.accel, ..MachineArgs::default() })?;
     let file = |name: &&str| {
         let there = Path::new(DIRECTORY).join(format!("{name}.bpf.o"));
@@ -44,29 +47,69 @@ pub(crate) fn check(args: &ClaimsArgs) -> Result<Claims, Failure> {
     };
     let files: Vec<(PathBuf, PathBuf)> =
         OBJECTS.iter().map(file).collect::<Result<_, Failure>>()?;
-    let task = Task::Claims { objects: PathBuf::from(DIRECTORY), only: Vec::new() };
-    let job = Job { task, seed: args.seed, cpus: machine.cpus };
+    let job = job(PathBuf::from(DIRECTORY), args, machine.cpus);
     let mut guest = guest::boot(&machine, job, files)?;
     let kernel = guest.kernel().release.clone();
+    let outcomes = listen(|| guest.next().map_err(Failure::missing))?;
+    Ok(Claims { kernel, outcomes })
+}
+
+fn on_the_host(args: &ClaimsArgs) -> Result<Claims, Failure> {
+    let mut directories = Vec::new();
+    for name in OBJECTS {
+        let mut path = objects::builtin(name)?;
+        path.pop();
+        directories.push(path);
+    }
+    directories.dedup();
+    let [directory] = &directories[..] else {
+        return Err(Failure::missing(
+            "--on host: the programs that check are in more than one directory; `cargo xtask bpf` \
+             puts them into one, and SCXLAB_BPF says which",
+        ));
+    };
+    let mut host = Host::start(&job(directory.clone(), args, Where::Host.cpus()))?;
+    let kernel = host.kernel().release.clone();
+    let outcomes = listen(|| host.next())?;
+    Ok(Claims { kernel, outcomes })
+}
+
+fn job(objects: PathBuf, args: &ClaimsArgs, cpus: usize) -> Job {
+    Job { task: Task::Claims { objects, only: Vec::new() }, seed: args.seed, cpus }
+}
+
+/// Takes one record after the other, up to the last.
+fn listen(
+    mut next: impl FnMut() -> Result<Option<Record>, Failure>,
+) -> Result<Vec<Outcome>, Failure> {
     let mut findings = Vec::new();
     let mut why = "the agent did not report it".to_owned();
+    let mut doing = None;
     loop {
-        match guest.next() {
+        match next() {
             Ok(Some(Record::Claim(finding))) => findings.push(finding),
+            Ok(Some(Record::Doing { what })) => doing = Some(what),
             Ok(Some(Record::Failed { why: failed } | Record::Wrong { why: failed })) => {
                 why = failed
             }
             Ok(Some(_)) => {}
+            Ok(None) if findings.is_empty() => return Err(Failure::missing(why)),
             Ok(None) => break,
-            // What was found before the guest's end stands.
-            Err(err) if !findings.is_empty() => {
-                why = err.to_string();
+            Err(mut failure) => {
+                if let Some(doing) = doing {
+                    failure.message = format!("{doing}: {}", failure.message);
+                }
+                if findings.is_empty() {
+                    return Err(failure);
+                }
+                // What was found before the end stands. All of the message is said once.
+                eprintln!("scxlab: {}", failure.message);
+                why = failure.message.split("; its l").next().unwrap_or_default().to_owned();
                 break;
             }
-            Err(err) => return Err(Failure::missing(err)),
         }
     }
-    Ok(Claims { kernel, outcomes: outcomes(findings, &why) })
+    Ok(outcomes(findings, &why))
 }
 
 /// Each claim that a kernel can show. Those without a finding were not tried, for the reason `why`.

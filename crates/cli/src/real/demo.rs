@@ -1,10 +1,10 @@
-//! `scxlab demo` on a real kernel: the seed's experiment where it was made.
+//! `scxlab demo` on a real kernel: qmap keyed by pid beside qmap keyed by tid, with real tasks.
 
 use std::fmt::Write as _;
 
 use super::{RealPlan, session};
 use crate::args::DemoArgs;
-use crate::demo::{PREMISE, STALL, UNEXPECTED, UNREG, WORKLOAD, run_args, table};
+use crate::demo::{PREMISE, STALL, WORKLOAD, as_it_should_not_be, not_clean, run_args, table};
 use crate::duration::short;
 use crate::human::{count, lost_task, wrap};
 use crate::output::Terminal;
@@ -36,12 +36,7 @@ fn unexpected(pid: &Report, tid: &Report) -> Vec<String> {
             pid.exit.kind, pid.exit.reason, pid.tasks.lost
         ));
     }
-    if (tid.exit.kind, tid.tasks.lost) != (UNREG, 0) {
-        wrong.push(format!(
-            "keyed by tid, it ended with exit kind {} ({}) and {} tasks lost",
-            tid.exit.kind, tid.exit.reason, tid.tasks.lost
-        ));
-    }
+    wrong.extend(not_clean(tid));
     wrong
 }
 
@@ -69,9 +64,6 @@ fn story(
         let message = format!("The kernel: {}: {}", pid.exit.reason, pid.exit.msg);
         out.push_str(&wrap(&message, "  ", width));
     }
-    for wrong in wrong {
-        let text = wrap(&format!("{UNEXPECTED}: {wrong}"), "", width);
-        let _ = write!(out, "\n{}", text.replacen(UNEXPECTED, &terminal.bad(UNEXPECTED), 1));
-    }
+    out.push_str(&as_it_should_not_be(wrong, terminal));
     out
 }

@@ -1,6 +1,7 @@
 //! The agent on the kernel that is running.
 
-use std::io::{BufRead as _, BufReader};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Seek as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,9 +11,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use scxlab_protocol::{Job, Kernel, Record};
 use scxlab_vm::find_agent;
-use tempfile::TempDir;
 
 use super::interrupt;
 use crate::output::reason;
@@ -24,15 +26,16 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long nothing may come from the agent. It has something to say every second.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// An agent at work. When this is dropped, it is gone, and with it its scheduler, which the kernel
-/// detaches, and its workload.
+/// How long the agent may take to end its workload and put everything back. It gives itself less.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// An agent at work. When this is dropped, it is gone, and with it its scheduler and its workload. If
+/// this process is killed, the agent notices, and goes too.
 pub(super) struct Host {
     agent: Child,
     lines: Receiver<String>,
     interrupt: Arc<AtomicBool>,
     kernel: Kernel,
-    /// Has the job.
-    _dir: TempDir,
 }
 
 impl Host {
@@ -54,18 +57,14 @@ impl Host {
             ));
         }
         let agent = find_agent().map_err(Failure::missing)?;
-        let dir =
-            TempDir::with_prefix("scxlab-").map_err(|err| cannot("make a directory", &err))?;
-        let file = dir.path().join("job.json");
-        let text = serde_json::to_vec(job).map_err(Failure::missing)?;
-        fs::write(&file, text).map_err(|err| cannot("write the job", &err))?;
+        let job = nameless(&serde_json::to_vec(job).map_err(Failure::missing)?)
+            .map_err(|err| cannot("write the job", &err))?;
         let interrupt = interrupt::flag();
         let mut agent = Command::new(agent)
-            .arg("job")
-            .arg(&file)
+            .args(["job", "/proc/self/fd/0"])
             // Ctrl-C is for us, who then end it.
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(job)
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|err| cannot("start the agent", &err))?;
@@ -77,10 +76,10 @@ impl Host {
             });
         }
         let kernel = Kernel { release: String::new(), cpus: 0, sched_ext: true, native_tid: false };
-        let mut host = Self { agent, lines, interrupt, kernel, _dir: dir };
+        let mut host = Self { agent, lines, interrupt, kernel };
         match host.next()? {
-            Some(Record::Hello(kernel)) => {
-                host.kernel = kernel;
+            Some(Record::Hello(hello)) => {
+                host.kernel = hello.kernel().map_err(Failure::missing)?;
                 Ok(host)
             }
             other => Err(Failure::missing(format_args!("the agent does not say hello: {other:?}"))),
@@ -133,11 +132,30 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // The kernel detaches a scheduler whose links are closed, and the workload's keeper ends the
-        // workload when its player is gone.
-        let _ = self.agent.kill();
-        let _ = self.agent.wait();
+        // Its number is its own until somebody waits for it.
+        if matches!(self.agent.try_wait(), Ok(None)) {
+            let _ = kill(Pid::from_raw(self.agent.id() as i32), Signal::SIGTERM);
+        }
+        let start = Instant::now();
+        while matches!(self.agent.try_wait(), Ok(None)) {
+            if start.elapsed() > GRACE {
+                // The kernel detaches a scheduler whose links are closed, and the workload's keeper
+                // ends the workload when its player is gone.
+                let _ = self.agent.kill();
+                let _ = self.agent.wait();
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
+}
+
+/// A file with this in it that has no name: nothing of it stays.
+fn nameless(text: &[u8]) -> std::io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(text)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn cannot(what: &str, err: &std::io::Error) -> Failure {

@@ -15,6 +15,10 @@ mod plan;
 mod session;
 mod text;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use scxlab_engine::Nanos;
+
 use crate::args::RunArgs;
 use crate::human::{self, Hints};
 use crate::output::{JsonTarget, Terminal};
@@ -38,7 +42,7 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
     let outcome = session::run(&plan, terminal)?;
     let mut report = outcome.report(&plan);
     if let Some(plan) = &plan.engine {
-        let engine = on_the_engine(plan)?;
+        let engine = on_the_engine(plan, &interrupt::flag())?;
         // A compiled scheduler's numbers are not all counters; those that the engine counts are.
         report.counters.0.retain(|(name, _)| engine.counter(name).is_some());
         report.engine = Some(Box::new(engine));
@@ -55,10 +59,49 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
     Ok(if report.ejected() { Status::Failed } else { Status::Fine })
 }
 
-/// The same on the engine.
-fn on_the_engine(plan: &Plan) -> Result<Report, Failure> {
-    struct Nobody;
-    impl Observer for Nobody {}
-    let outcome = Session::new(plan)?.run(&mut Nobody)?;
+/// The same on the engine, unless somebody wants to stop.
+fn on_the_engine(plan: &Plan, interrupt: &AtomicBool) -> Result<Report, Failure> {
+    struct Listener<'a>(&'a AtomicBool);
+    impl Observer for Listener<'_> {
+        fn progress(&mut self, _: Nanos) -> Result<(), Failure> {
+            match self.0.load(Ordering::Relaxed) {
+                true => Err(Failure::missing(
+                    "interrupted, while the engine ran the same to put it beside the kernel's run",
+                )),
+                false => Ok(()),
+            }
+        }
+    }
+    let outcome = Session::new(plan)?.run(&mut Listener(interrupt))?;
     Ok(Report::new(plan, &outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+    use crate::status::Status;
+
+    #[test]
+    fn an_interrupt_is_heard_while_the_engine_runs() {
+        // It would take very long.
+        let words = "scxlab run simple --workload exit-storm --cpus 64 --duration 86400s";
+        let Command::Run(args) = Cli::parse_from(words.split(' ')).command else {
+            panic!("it is a run")
+        };
+        let plan = Plan::new(&args).expect("it can be run");
+        let interrupt = AtomicBool::new(false);
+        let stopped = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                interrupt.store(true, Ordering::Relaxed);
+            });
+            on_the_engine(&plan, &interrupt)
+        });
+        let failure = stopped.expect_err("it is stopped");
+        assert_eq!(failure.status, Status::Missing);
+        assert!(failure.message.starts_with("interrupted"), "{failure}");
+    }
 }

@@ -34,6 +34,7 @@ impl Where {
                 refuse(machine.llcs != 1, "--llcs", host)?;
                 refuse(machine.hz.is_some(), "--hz", host)?;
                 refuse(machine.pid_max.is_some(), "--pid-max", host)?;
+                machine.refuse_a_vm_s()?;
                 Ok(Self::Host)
             }
         }

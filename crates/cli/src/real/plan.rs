@@ -8,7 +8,7 @@ use scxlab_protocol::{Job, Run, Setting, Task, WorkloadSource};
 
 use super::objects;
 use super::place::Where;
-use crate::args::{RunArgs, Setting as Set};
+use crate::args::{MachineArgs, RunArgs, Setting as Set};
 use crate::plan::{self, Plan};
 use crate::status::Failure;
 
@@ -111,7 +111,8 @@ fn engine_plan(args: &RunArgs, cpus: usize, duration: Nanos) -> Result<Plan, Fai
     let mut args = args.clone();
     args.on = crate::args::Place::Engine;
     args.duration = Some(duration);
-    args.machine.cpus = Some(cpus as u64);
+    let MachineArgs { memory, accel, .. } = MachineArgs::default();
+    args.machine = MachineArgs { cpus: Some(cpus as u64), memory, accel, ..args.machine };
     Plan::new(&args)
 }
 

@@ -116,7 +116,11 @@ fn hear(
             }
             Record::Failed { why } => return Err(Failure::missing(why)),
             Record::Note { text } => heard.notes.push(text),
-            Record::Hello(_) | Record::Doing { .. } | Record::Claim(_) | Record::Done => {}
+            Record::Hello(_)
+            | Record::Doing { .. }
+            | Record::Claim(_)
+            | Record::Cost(_)
+            | Record::Done => {}
         }
     }
     Ok(heard)

@@ -4,25 +4,53 @@ use std::sync::Arc;
 
 use super::sched::SchedIdx;
 use crate::engine::Engine;
-use crate::kfunc::{Cx, Op};
+use crate::kfunc::{Context, Cx, Op, Scope, Task};
 use crate::ops::{Errno, Scheduler};
 use crate::task::TaskIdx;
 use crate::{CpuId, ExitKind, flags::errno};
 
 impl Engine {
-    /// Calls an operation of `sched`. It is an RCU read section: nothing that it can reach is
-    /// freed before it returns.
+    /// `SCX_CALL_OP()`: an operation of `sched` that is about no task. It is an RCU read section:
+    /// nothing that it can reach is freed before it returns.
     pub(crate) fn call<R>(
         &mut self,
         sched: SchedIdx,
         op: Op,
         f: impl FnOnce(&dyn Scheduler, &mut Cx<'_>) -> R,
     ) -> R {
+        let locked = (!op.allows().contains(Context::UNLOCKED)).then_some(self.this_cpu);
+        self.call_scoped(sched, Scope { op, locked, subject: None }, f)
+    }
+
+    /// `SCX_CALL_OP_TASK()`: an operation that is about `p`.
+    pub(crate) fn call_task<R>(
+        &mut self,
+        sched: SchedIdx,
+        op: Op,
+        p: TaskIdx,
+        f: impl FnOnce(&dyn Scheduler, &mut Cx<'_>, Task<'_>) -> R,
+    ) -> R {
+        // ops.select_cpu runs under the task's pi_lock instead.
+        let locked = (op != Op::SelectCpu).then_some(self.task_cpu(p));
+        let scope = Scope { op, locked, subject: Some(p) };
+        self.call_scoped(sched, scope, |ops, cx| {
+            let p = cx.task(p);
+            f(ops, cx, p)
+        })
+    }
+
+    fn call_scoped<R>(
+        &mut self,
+        sched: SchedIdx,
+        scope: Scope,
+        f: impl FnOnce(&dyn Scheduler, &mut Cx<'_>) -> R,
+    ) -> R {
         let imp = Arc::clone(&self.sch(sched).imp);
         let cpu = self.this_cpu;
         self.readers += 1;
-        let result = f(&*imp, &mut Cx::new(self, sched, op));
+        let result = f(&*imp, &mut Cx::new(self, sched, scope));
         self.readers -= 1;
+        self.drop_cursors();
         self.this_cpu = cpu;
         result
     }

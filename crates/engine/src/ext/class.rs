@@ -4,7 +4,7 @@ use super::dispatch::Verdict;
 use super::sched::SchedIdx;
 use crate::CpuId;
 use crate::engine::{EnableState, Engine};
-use crate::flags::{DeqFlags, DsqId, EnqFlags, OpsFlags, WakeFlags, rqf};
+use crate::flags::{DeqFlags, DsqId, EnqFlags, OpsFlags, PickIdleFlags, WakeFlags, ent, rqf};
 use crate::kfunc::Op;
 use crate::ops::OpSet;
 use crate::rq::DirectDispatch;
@@ -69,7 +69,19 @@ impl Engine {
     fn balance_one(&mut self, cpu: CpuId, prev: TaskIdx) -> Verdict {
         let Some(root) = self.root else { return Verdict::None };
         self.rq_mut(cpu).scx.flags |= rqf::IN_BALANCE;
+        if std::mem::take(&mut self.rq_mut(cpu).scx.cpu_released)
+            && self.sch(root).has(OpSet::CPU_ACQUIRE)
+        {
+            self.call(root, Op::CpuAcquire, |ops, cx| ops.cpu_acquire(cx, cpu));
+        }
         let verdict = self.balance_with(cpu, prev, root);
+        // rq_is_open() could not know whether the current task would go on.
+        if verdict != Verdict::None
+            && self.rq(cpu).scx.nr_immed > 0
+            && self.dsq(self.local_dsq(cpu)).nr > 1
+        {
+            self.schedule_reenq_local(cpu);
+        }
         self.rq_mut(cpu).scx.flags &= !rqf::IN_BALANCE;
         verdict
     }
@@ -109,8 +121,7 @@ impl Engine {
             && let Some(sched) = self.task_sched(p)
             && self.sch(sched).has(OpSet::RUNNING)
         {
-            self.call(sched, Op::Running, |ops, cx| {
-                let p = cx.task(p);
+            self.call_task(sched, Op::Running, p, |ops, cx, p| {
                 ops.running(cx, p);
             });
         }
@@ -122,19 +133,47 @@ impl Engine {
         let Some(sched) = self.task_sched(p) else { return };
         self.rq_mut(cpu).scx.kick_sync += 1;
         self.update_curr(cpu);
-        if !self.p(p).queued() {
+        if self.p(p).queued() {
+            self.put_back(cpu, sched, p, next);
+        }
+        if let Some(next) = next {
+            self.switch_class(cpu, next);
+        }
+    }
+
+    /// `switch_class()`: tells the root that a higher class takes the CPU, once until it is back.
+    fn switch_class(&mut self, cpu: CpuId, next: TaskIdx) {
+        let Some(root) = self.root else { return };
+        if self.p(next).sched_class() <= SchedClass::Ext
+            || !self.sch(root).has_op.intersects(OpSet::CPU_ACQUIRE | OpSet::CPU_RELEASE)
+            || std::mem::replace(&mut self.rq_mut(cpu).scx.cpu_released, true)
+        {
             return;
         }
+        if self.sch(root).has(OpSet::CPU_RELEASE) {
+            self.call(root, Op::CpuRelease, |ops, cx| {
+                let next = cx.task(next);
+                ops.cpu_release(cx, cpu, next);
+            });
+        }
+    }
+
+    /// The part of `put_prev_task_scx()` for a task that stays runnable.
+    fn put_back(&mut self, cpu: CpuId, sched: SchedIdx, p: TaskIdx, next: Option<TaskIdx>) {
         if self.sch(sched).has(OpSet::STOPPING) {
-            self.call(sched, Op::Stopping, |ops, cx| {
-                let p = cx.task(p);
+            self.call_task(sched, Op::Stopping, p, |ops, cx, p| {
                 ops.stopping(cx, p, true);
             });
         }
         self.set_task_runnable(cpu, p);
         if self.p(p).scx.slice > 0 && !self.bypassing(sched, cpu) {
-            // Preempted by a higher class: back to the head of the local queue.
-            self.dispatch_enqueue(sched, self.local_dsq(cpu), p, EnqFlags::HEAD);
+            // Preempted by a higher class: back to the head of the local queue, or, if it must
+            // not linger there, to the scheduler.
+            if self.p(p).scx.flags & ent::IMMED != 0 {
+                self.reenqueue(cpu, p, ent::REENQ_PREEMPTED);
+            } else {
+                self.dispatch_enqueue(sched, self.local_dsq(cpu), p, EnqFlags::HEAD);
+            }
             return;
         }
         let to_idle = next.is_some_and(|next| self.p(next).sched_class() < SchedClass::Ext);
@@ -156,7 +195,7 @@ impl Engine {
         if self.sch(sched).has(OpSet::SELECT_CPU) && !bypassing {
             return self.call_select_cpu(sched, p, prev, wake);
         }
-        let cpu = match self.select_cpu_dfl(p, prev, wake) {
+        let cpu = match self.select_cpu_dfl(p, prev, wake, None, PickIdleFlags::empty()) {
             Some(cpu) => {
                 self.refill_task_slice_dfl(sched, p);
                 self.p_mut(p).scx.ddsp_dsq_id = DsqId::LOCAL.0;
@@ -181,8 +220,7 @@ impl Engine {
         let this_cpu = self.this_cpu;
         self.rq_mut(this_cpu).scx.direct_dispatch = DirectDispatch::For(p);
         let (is_cid, prev_cid) = (self.sch(sched).is_cid(), self.topology.cid(prev));
-        let n = self.call(sched, Op::SelectCpu, |ops, cx| {
-            let p = cx.task(p);
+        let n = self.call_task(sched, Op::SelectCpu, p, |ops, cx, p| {
             if is_cid {
                 ops.select_cid(cx, p, prev_cid, wake).0
             } else {
@@ -202,8 +240,7 @@ impl Engine {
         if self.bypassing(sched, cpu) {
             self.p_mut(curr).scx.slice = 0;
         } else if self.sch(sched).has(OpSet::TICK) {
-            self.call(sched, Op::Tick, |ops, cx| {
-                let p = cx.task(curr);
+            self.call_task(sched, Op::Tick, curr, |ops, cx, p| {
                 ops.tick(cx, p);
             });
         }
@@ -216,8 +253,7 @@ impl Engine {
     pub(crate) fn yield_task_scx(&mut self, p: TaskIdx) {
         let Some(sched) = self.task_sched(p) else { return };
         if self.sch(sched).has(OpSet::YIELD) {
-            self.call(sched, Op::Yield, |ops, cx| {
-                let p = cx.task(p);
+            self.call_task(sched, Op::Yield, p, |ops, cx, p| {
                 ops.yield_task(cx, p);
             });
         } else {
@@ -242,8 +278,7 @@ impl Engine {
         let cpus = self.p(p).cpus_ptr();
         let cids = self.topology.to_cids(&cpus);
         let is_cid = self.sch(sched).is_cid();
-        self.call(sched, Op::SetCpumask, |ops, cx| {
-            let p = cx.task(p);
+        self.call_task(sched, Op::SetCpumask, p, |ops, cx, p| {
             if is_cid {
                 ops.set_cmask(cx, p, &cids);
             } else {
@@ -266,8 +301,7 @@ impl Engine {
 
     pub(crate) fn call_set_weight(&mut self, sched: SchedIdx, p: TaskIdx, weight: u32) {
         if self.sch(sched).has(OpSet::SET_WEIGHT) {
-            self.call(sched, Op::SetWeight, |ops, cx| {
-                let p = cx.task(p);
+            self.call_task(sched, Op::SetWeight, p, |ops, cx, p| {
                 ops.set_weight(cx, p, weight);
             });
         }

@@ -28,9 +28,9 @@ counters! {
     enq_skip_exiting = "SCX_EV_ENQ_SKIP_EXITING",
     /// A migration-disabled task went to the local queue instead of `ops.enqueue`.
     enq_skip_migration_disabled = "SCX_EV_ENQ_SKIP_MIGRATION_DISABLED",
-    /// Always 0: `SCX_ENQ_IMMED` is not modelled.
+    /// A task with `SCX_ENQ_IMMED` went back to its scheduler, because it could not run at once.
     reenq_immed = "SCX_EV_REENQ_IMMED",
-    /// Always 0: `SCX_ENQ_IMMED` is not modelled.
+    /// Tasks that went back from a local queue were inserted there again at once.
     reenq_local_repeat = "SCX_EV_REENQ_LOCAL_REPEAT",
     /// A slice was refilled with the default.
     refill_slice_dfl = "SCX_EV_REFILL_SLICE_DFL",

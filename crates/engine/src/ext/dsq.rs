@@ -114,6 +114,7 @@ impl Engine {
         let scx = &mut self.p_mut(p).scx;
         scx.dsq_seq = seq;
         scx.dsq = dsq.0;
+        self.note_immed(dsq, p, enq);
         self.stats.dispatches += 1;
         self.record(|engine| What::Inserted { task: engine.name(p), dsq: id.0 });
 
@@ -193,10 +194,12 @@ impl Engine {
 
     /// `task_unlink_from_dsq()`.
     pub(crate) fn task_unlink_from_dsq(&mut self, p: TaskIdx, dsq: DsqIdx) {
+        self.cursors_step_off(dsq, p);
         if let Some(key) = self.sim_mut(p).priq_key.take() {
             self.dsq_mut(dsq).priq.remove(&key);
             self.p_mut(p).scx.dsq_flags &= !ent::DSQ_ON_PRIQ;
         }
+        self.forget_immed(dsq, p);
         let queue = &mut self.dsqs[dsq.0 as usize];
         queue.list.remove(&mut self.tasks, p);
         queue.nr -= 1;

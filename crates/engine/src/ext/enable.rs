@@ -144,6 +144,7 @@ impl Engine {
                 bypass_host_seq: 0,
                 dsp_buf: Vec::new(),
                 dsp_nr_tasks: 0,
+                reenq_repeats: Default::default(),
             })
             .collect();
         // msecs_to_jiffies() rounds up.
@@ -450,7 +451,6 @@ fn check_ops(ops: &Ops) -> Result<(), AttachError> {
     for (flag, name) in [
         (OpsFlags::ALLOW_QUEUED_WAKEUP, "SCX_OPS_ALLOW_QUEUED_WAKEUP"),
         (OpsFlags::BUILTIN_IDLE_PER_NODE, "SCX_OPS_BUILTIN_IDLE_PER_NODE"),
-        (OpsFlags::ALWAYS_ENQ_IMMED, "SCX_OPS_ALWAYS_ENQ_IMMED"),
     ] {
         if ops.flags.contains(flag) {
             return Err(AttachError::NotModelled(name));

@@ -35,8 +35,7 @@ impl Engine {
             rq.nr_running += 1;
             let first = rq.scx.nr_running == 1;
             if self.sch(sched).has(OpSet::RUNNABLE) && self.p(p).on_rq != 2 {
-                self.call(sched, Op::Runnable, |ops, cx| {
-                    let p = cx.task(p);
+                self.call_task(sched, Op::Runnable, p, |ops, cx, p| {
                     ops.runnable(cx, p, enq);
                 });
             }
@@ -59,6 +58,8 @@ impl Engine {
             self.dispatch_enqueue(sched, self.local_dsq(cpu), p, enq);
             return;
         }
+        // A fresh enqueue: the scheduler has to ask for it anew.
+        self.p_mut(p).scx.flags &= !ent::IMMED;
         if self.bypassing(sched, cpu) {
             self.sch_mut(sched).events.bypass_dispatch += 1;
             let dsq = self.bypass_enq_target_dsq(sched, self.task_cpu(p));
@@ -97,8 +98,7 @@ impl Engine {
 
         let this_cpu = self.this_cpu;
         self.rq_mut(this_cpu).scx.direct_dispatch = DirectDispatch::For(p);
-        self.call(sched, Op::Enqueue, |ops, cx| {
-            let p = cx.task(p);
+        self.call_task(sched, Op::Enqueue, p, |ops, cx, p| {
             ops.enqueue(cx, p, enq);
         });
         self.rq_mut(this_cpu).scx.direct_dispatch = DirectDispatch::Off;
@@ -193,8 +193,7 @@ impl Engine {
         task.scx.flags &= !ent::IN_CUSTODY;
         let Some(sched) = self.task_sched(p) else { return };
         if self.sch(sched).has(OpSet::DEQUEUE) {
-            self.call(sched, Op::Dequeue, |ops, cx| {
-                let p = cx.task(p);
+            self.call_task(sched, Op::Dequeue, p, |ops, cx, p| {
                 ops.dequeue(cx, p, deq);
             });
         }
@@ -214,15 +213,13 @@ impl Engine {
         if self.is_current(p) {
             self.update_curr(cpu);
             if self.sch(sched).has(OpSet::STOPPING) {
-                self.call(sched, Op::Stopping, |ops, cx| {
-                    let p = cx.task(p);
+                self.call_task(sched, Op::Stopping, p, |ops, cx, p| {
                     ops.stopping(cx, p, false);
                 });
             }
         }
         if self.sch(sched).has(OpSet::QUIESCENT) && self.p(p).on_rq != 2 {
-            self.call(sched, Op::Quiescent, |ops, cx| {
-                let p = cx.task(p);
+            self.call_task(sched, Op::Quiescent, p, |ops, cx, p| {
                 ops.quiescent(cx, p, deq);
             });
         }

@@ -116,19 +116,59 @@ impl Engine {
         }
     }
 
-    /// `scx_select_cpu_dfl()`: an idle CPU for a waking task, if there is one.
+    /// `cpumask_any_distribute()`: a CPU of the set, each call going on after the last one's.
+    pub(crate) fn any_distribute(&mut self, cpus: &Cpumask) -> Option<CpuId> {
+        let from = CpuId(self.idle.distribute + 1);
+        let cpu = cpus.next_from(from).or_else(|| cpus.first())?;
+        self.idle.distribute = cpu.0;
+        Some(cpu)
+    }
+
+    /// The end of `select_cpu_from_kfunc()`: an idle CPU for a task, out of `cpus` if given.
+    pub(crate) fn select_idle_cpu(
+        &mut self,
+        p: TaskIdx,
+        prev: CpuId,
+        wake: WakeFlags,
+        cpus: Option<&Cpumask>,
+        flags: PickIdleFlags,
+    ) -> Option<CpuId> {
+        let task = self.p(p);
+        // is_bpf_migration_disabled(), with CONFIG_PREEMPT_RCU.
+        let pinned =
+            task.migration_disabled > 0 && (task.migration_disabled > 1 || !self.is_current(p));
+        if !pinned && task.cpus_ptr().weight() > 1 {
+            return self.select_cpu_dfl(p, prev, wake, cpus, flags);
+        }
+        // select_cpu_restricted()
+        let allowed = task.cpus_ptr();
+        let only = if pinned { self.task_cpu(p) } else { allowed.first()? };
+        let usable = allowed.test(only) && cpus.is_none_or(|cpus| cpus.test(only));
+        (usable && self.test_and_clear_cpu_idle(only)).then_some(only)
+    }
+
+    /// `scx_select_cpu_dfl()`: an idle CPU for a waking task, if there is one; out of `cpus` if
+    /// given.
     pub(crate) fn select_cpu_dfl(
         &mut self,
         p: TaskIdx,
         prev: CpuId,
         wake: WakeFlags,
+        cpus: Option<&Cpumask>,
+        flags: PickIdleFlags,
     ) -> Option<CpuId> {
-        let cpus = self.p(p).cpus_ptr();
-        let prev_allowed = cpus.test(prev);
+        let mut allowed = self.p(p).cpus_ptr();
+        if let Some(cpus) = cpus {
+            allowed = allowed.and(cpus);
+            if allowed.is_empty() {
+                return None;
+            }
+        }
+        let prev_allowed = allowed.test(prev);
         // scx_selcpu_topo_llc: only with several caches.
-        let llc = (self.topology.llcs > 1).then(|| self.topology.llc(prev).and(&cpus));
+        let llc = (self.topology.llcs > 1).then(|| self.topology.llc(prev).and(&allowed));
         if wake.contains(WakeFlags::SYNC)
-            && let Some(cpu) = self.select_for_sync(prev, prev_allowed, &cpus)
+            && let Some(cpu) = self.select_for_sync(prev, prev_allowed, &allowed)
         {
             return Some(cpu);
         }
@@ -136,10 +176,13 @@ impl Engine {
             if prev_allowed && self.idle.smt.test(prev) && self.test_and_clear_cpu_idle(prev) {
                 return Some(prev);
             }
-            for cpus in [llc.as_ref(), Some(&cpus)].into_iter().flatten() {
+            for cpus in [llc.as_ref(), Some(&allowed)].into_iter().flatten() {
                 if let Some(cpu) = self.pick_idle_cpu(cpus, PickIdleFlags::CORE) {
                     return Some(cpu);
                 }
+            }
+            if flags.contains(PickIdleFlags::CORE) {
+                return None;
             }
         }
         if prev_allowed && self.test_and_clear_cpu_idle(prev) {
@@ -147,17 +190,15 @@ impl Engine {
         }
         if self.topology.smt > 1 {
             for cpu in self.topology.siblings(prev) {
-                if cpu != prev && cpus.test(cpu) && self.test_and_clear_cpu_idle(cpu) {
+                if cpu != prev && allowed.test(cpu) && self.test_and_clear_cpu_idle(cpu) {
                     return Some(cpu);
                 }
             }
         }
-        for cpus in [llc.as_ref(), Some(&cpus)].into_iter().flatten() {
-            if let Some(cpu) = self.pick_idle_cpu(cpus, PickIdleFlags::empty()) {
-                return Some(cpu);
-            }
+        if let Some(cpu) = llc.and_then(|llc| self.pick_idle_cpu(&llc, PickIdleFlags::empty())) {
+            return Some(cpu);
         }
-        None
+        self.pick_idle_cpu(&allowed, flags)
     }
 
     /// The waker is about to sleep: its own CPU may be the best.

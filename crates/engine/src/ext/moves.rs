@@ -75,17 +75,24 @@ impl Engine {
     }
 
     /// `move_local_task_to_local_dsq()`.
-    fn move_local_task_to_local_dsq(&mut self, p: TaskIdx, enq: EnqFlags, cpu: CpuId) {
+    pub(crate) fn move_local_task_to_local_dsq(&mut self, p: TaskIdx, enq: EnqFlags, cpu: CpuId) {
         let dsq = self.local_dsq(cpu);
         self.list_insert(dsq, p, enq);
         self.dsq_mut(dsq).nr += 1;
         self.p_mut(p).scx.dsq = dsq.0;
+        self.note_immed(dsq, p, enq);
         self.stats.dispatches += 1;
         self.local_dsq_post_enq(cpu, p, enq);
     }
 
     /// `move_remote_task_to_local_dsq()`: from `src`'s runqueue to the local queue of `dst`.
-    fn move_remote_task_to_local_dsq(&mut self, p: TaskIdx, enq: EnqFlags, src: CpuId, dst: CpuId) {
+    pub(crate) fn move_remote_task_to_local_dsq(
+        &mut self,
+        p: TaskIdx,
+        enq: EnqFlags,
+        src: CpuId,
+        dst: CpuId,
+    ) {
         self.p_mut(p).scx.sticky_cpu = dst.0 as i32;
         self.p_mut(p).on_rq = 2; // TASK_ON_RQ_MIGRATING
         self.dequeue_task(src, p, crate::flags::DeqFlags::empty());
@@ -189,7 +196,11 @@ impl Engine {
             scx.flags |= rqf::BAL_CB_PENDING;
             return;
         }
-        // schedule_deferred(): an irq_work on the CPU itself.
+        self.schedule_deferred(cpu);
+    }
+
+    /// `schedule_deferred()`: an irq_work on the CPU itself.
+    pub(crate) fn schedule_deferred(&mut self, cpu: CpuId) {
         let delay = self.rng.jitter(self.config.costs.ipi);
         self.after(delay, crate::events::Event::RunDeferred { cpu: cpu.0 });
     }
@@ -200,8 +211,15 @@ impl Engine {
         self.run_deferred(cpu);
     }
 
-    /// `run_deferred()`: `process_ddsp_deferred_locals()`, the direct dispatches to other CPUs.
+    /// `run_deferred()`.
     pub(crate) fn run_deferred(&mut self, cpu: CpuId) {
+        self.process_ddsp_deferred_locals(cpu);
+        self.process_deferred_reenq_locals(cpu);
+        self.process_deferred_reenq_users(cpu);
+    }
+
+    /// `process_ddsp_deferred_locals()`: the direct dispatches to other CPUs.
+    fn process_ddsp_deferred_locals(&mut self, cpu: CpuId) {
         while let Some(p) = {
             let rq = &mut self.rqs[cpu.index()];
             rq.scx.ddsp_deferred_locals.pop_front(&mut self.tasks)

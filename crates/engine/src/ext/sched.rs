@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::counters::EventCounters;
+use super::reenq::ReenqRepeats;
 use crate::flags::{DsqId, EnqFlags, OpsFlags, SCX_DSP_DFL_MAX_BATCH, SCX_SLICE_DFL};
 use crate::list::{DsqLink, List};
 use crate::ops::{Form, OpSet, Ops, Scheduler, State};
@@ -65,6 +66,7 @@ pub(crate) struct SchedPcpu {
     pub bypass_host_seq: u32,
     pub dsp_buf: Vec<DspBufEnt>,
     pub dsp_nr_tasks: u32,
+    pub reenq_repeats: ReenqRepeats,
 }
 
 /// Where a scheduler's exit stands: `sch->exit_kind` and the work that follows it.

@@ -82,8 +82,7 @@ impl Engine {
         let weight = sched_weight_to_cgroup(self.p(p).load_weight());
         self.p_mut(p).scx.weight = weight;
         if self.sch(sched).has(OpSet::ENABLE) {
-            self.call(sched, Op::Enable, |ops, cx| {
-                let p = cx.task(p);
+            self.call_task(sched, Op::Enable, p, |ops, cx, p| {
                 ops.enable(cx, p);
             });
         }
@@ -95,8 +94,7 @@ impl Engine {
     pub(crate) fn scx_disable_task(&mut self, sched: SchedIdx, p: TaskIdx) {
         self.clear_direct_dispatch(p);
         if self.sch(sched).has(OpSet::DISABLE) {
-            self.call(sched, Op::Disable, |ops, cx| {
-                let p = cx.task(p);
+            self.call_task(sched, Op::Disable, p, |ops, cx, p| {
                 ops.disable(cx, p);
             });
         }
@@ -124,8 +122,7 @@ impl Engine {
     /// `scx_sub_init_cancel_task()` when `cancelled`.
     pub(crate) fn call_exit_task(&mut self, sched: SchedIdx, p: TaskIdx, cancelled: bool) {
         if self.sch(sched).has(OpSet::EXIT_TASK) {
-            self.call(sched, Op::ExitTask, |ops, cx| {
-                let p = cx.task(p);
+            self.call_task(sched, Op::ExitTask, p, |ops, cx, p| {
                 ops.exit_task(cx, p, &ExitTaskArgs { cancelled });
             });
         }

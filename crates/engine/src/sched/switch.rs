@@ -235,6 +235,10 @@ impl Engine {
         let class = self.p(p).sched_class();
         let next_class = self.rq(cpu).next_class;
         if class > next_class {
+            // wakeup_preempt_scx()
+            if next_class == SchedClass::Ext && self.rq(cpu).scx.nr_immed > 0 {
+                self.schedule_reenq_local(cpu);
+            }
             self.resched_curr(cpu);
             self.rq_mut(cpu).next_class = class;
         } else if class == SchedClass::Fair && next_class == SchedClass::Fair {

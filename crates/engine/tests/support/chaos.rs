@@ -63,7 +63,8 @@ impl Chaos {
                 } else {
                     allowed_cpu(cx, p)
                 };
-                cx.dsq_insert(p, DsqId::local_on(cpu.0), slice, enq);
+                let immed = if below(cx, 4) == 0 { EnqFlags::IMMED } else { EnqFlags::empty() };
+                cx.dsq_insert(p, DsqId::local_on(cpu.0), slice, enq | immed);
             }
             2 | 3 => {
                 cx.dsq_insert(p, DsqId::GLOBAL, slice, enq);
@@ -102,6 +103,37 @@ impl Chaos {
             _ => KickFlags::empty(),
         };
         cx.kick_cpu(cpu, flags);
+    }
+
+    /// Moves some of a queue's tasks anywhere, now and then one that another walk saw first.
+    fn walk(&self, cx: &mut Cx<'_>) {
+        let backwards = below(cx, 2) == 0;
+        let queue = if below(cx, 2) == 0 { FIFO } else { PRIQ };
+        let Ok(it) = cx.dsq_iter(queue, backwards) else { return };
+        let mut earlier = None;
+        for _ in 0..8 {
+            let Some(p) = cx.dsq_iter_next(it) else { break };
+            let p = if below(cx, 8) == 0 { earlier.unwrap_or(p) } else { p };
+            earlier = Some(p);
+            match below(cx, 6) {
+                0 => drop(cx.dsq_move(it, p, DsqId::LOCAL, EnqFlags::empty())),
+                1 => {
+                    let cpu = allowed_cpu(cx, p);
+                    cx.dsq_move(it, p, DsqId::local_on(cpu.0), EnqFlags::empty());
+                }
+                2 => drop(cx.dsq_move(it, p, FIFO, EnqFlags::HEAD)),
+                3 => {
+                    let vtime = below(cx, 1 << 20);
+                    cx.dsq_move_set_vtime(it, vtime);
+                    cx.dsq_move_vtime(it, p, PRIQ, EnqFlags::empty());
+                }
+                _ => {}
+            }
+        }
+        // Now and then it is left to the core.
+        if below(cx, 2) == 0 {
+            cx.dsq_iter_destroy(it);
+        }
     }
 
     fn find<'r>(&self, cx: &mut Cx<'r>, (tid, pid): (u64, i32)) -> Option<Task<'r>> {
@@ -156,7 +188,8 @@ impl Scheduler for Chaos {
 
     fn enqueue(&self, cx: &mut Cx<'_>, p: Task<'_>, enq: EnqFlags) {
         let (tid, pid) = (cx.get(p).scx.tid, cx.get(p).pid);
-        if st(cx).held.contains(&tid) {
+        // From one of its queues a task comes back without a dequeue: reenq_user().
+        if st(cx).held.contains(&tid) && !enq.contains(EnqFlags::REENQ) {
             st(cx).broken.push(format!("tid {tid} enqueued while in custody"));
         }
         if !self.place(cx, p, enq, true) {
@@ -198,6 +231,13 @@ impl Scheduler for Chaos {
                     st(cx).custody.push(key);
                 }
             }
+        }
+        if below(cx, 4) == 0 {
+            self.walk(cx);
+        }
+        if below(cx, 8) == 0 {
+            let which = below(cx, 3) as usize;
+            cx.dsq_reenq([FIFO, PRIQ, DsqId::LOCAL][which]);
         }
         let first = if below(cx, 2) == 0 { FIFO } else { PRIQ };
         if !cx.dsq_move_to_local(first, EnqFlags::empty()) {

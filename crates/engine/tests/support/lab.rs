@@ -47,6 +47,8 @@ type Dispatch = dyn Fn(&mut Cx<'_>, CpuId, Option<Task<'_>>) + Send + Sync;
 type OneTask = dyn Fn(&mut Cx<'_>, Task<'_>) + Send + Sync;
 type InitTask = dyn Fn(&mut Cx<'_>, Task<'_>, &InitTaskArgs) -> Result<(), Errno> + Send + Sync;
 type Init = dyn Fn(&mut Cx<'_>) -> Result<(), Errno> + Send + Sync;
+type CpuRelease = dyn Fn(&mut Cx<'_>, CpuId, Task<'_>) + Send + Sync;
+type CpuAcquire = dyn Fn(&mut Cx<'_>, CpuId) + Send + Sync;
 type UpdateIdle = dyn Fn(&mut Cx<'_>, CpuId, bool) + Send + Sync;
 
 /// A scheduler for tests. What it is not given, it does not implement.
@@ -62,6 +64,8 @@ pub struct Lab {
     init_task: Hook<InitTask>,
     init: Hook<Init>,
     update_idle: Hook<UpdateIdle>,
+    cpu_release: Hook<CpuRelease>,
+    cpu_acquire: Hook<CpuAcquire>,
 }
 
 impl fmt::Debug for Lab {
@@ -142,6 +146,8 @@ impl Lab {
         on_init_task, init_task, INIT_TASK, (Task<'_>, &InitTaskArgs) -> Result<(), Errno>;
         on_init, init, INIT, () -> Result<(), Errno>;
         on_update_idle, update_idle, UPDATE_IDLE, (CpuId, bool);
+        on_cpu_release, cpu_release, CPU_RELEASE, (CpuId, Task<'_>);
+        on_cpu_acquire, cpu_acquire, CPU_ACQUIRE, (CpuId);
     }
 }
 
@@ -229,6 +235,18 @@ impl Scheduler for Lab {
     fn update_idle(&self, cx: &mut Cx<'_>, cpu: CpuId, idle: bool) {
         if let Some(f) = &self.update_idle {
             f(cx, cpu, idle);
+        }
+    }
+
+    fn cpu_release(&self, cx: &mut Cx<'_>, cpu: CpuId, next: Task<'_>) {
+        if let Some(f) = &self.cpu_release {
+            f(cx, cpu, next);
+        }
+    }
+
+    fn cpu_acquire(&self, cx: &mut Cx<'_>, cpu: CpuId) {
+        if let Some(f) = &self.cpu_acquire {
+            f(cx, cpu);
         }
     }
 

@@ -1,0 +1,107 @@
+//! What a scheduler can call: the kernel's `scx_bpf_*` functions, and those of BPF's core that
+//! look tasks up.
+
+mod any;
+mod context;
+mod cpus;
+mod dispatch;
+mod idle;
+mod insert;
+mod reenq;
+mod walk;
+
+use std::marker::PhantomData;
+
+pub(crate) use context::{Context, Op};
+pub use walk::DsqIter;
+
+use crate::engine::Engine;
+use crate::ext::sched::SchedIdx;
+use crate::ops::Form;
+use crate::task::{TaskIdx, TaskStruct};
+use crate::{CpuId, ExitKind};
+
+/// A task, for the length of one callback: the pointer of an RCU read section.
+///
+/// It cannot be kept: a scheduler's [`State`](crate::State) is `'static`. Remember
+/// [`TaskStruct::scx`]`.tid` and look the task up when it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Task<'r> {
+    pub(crate) idx: TaskIdx,
+    section: PhantomData<&'r ()>,
+}
+
+/// The core, as a callback sees it. Its methods are the kernel's functions of the same names,
+/// less `scx_bpf_`.
+///
+/// A call that the kernel's verifier would refuse (a function that the operation may not call, or
+/// one of the other form) ends the scheduler with an error that says so.
+#[derive(Debug)]
+pub struct Cx<'r> {
+    core: &'r mut Engine,
+    sched: SchedIdx,
+    scope: Scope,
+}
+
+/// Within what a function is called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope {
+    pub op: Op,
+    /// `scx_locked_rq()`: the CPU whose runqueue lock the core holds.
+    pub locked: Option<CpuId>,
+    /// `current->scx.kf_tasks[]`: the task that the operation is about.
+    pub subject: Option<TaskIdx>,
+}
+
+impl<'r> Cx<'r> {
+    pub(crate) fn new(core: &'r mut Engine, sched: SchedIdx, scope: Scope) -> Self {
+        Self { core, sched, scope }
+    }
+
+    pub(crate) fn task(&self, idx: TaskIdx) -> Task<'r> {
+        Task { idx, section: PhantomData }
+    }
+
+    /// The task's `struct task_struct`, to read.
+    pub fn get(&self, p: Task<'_>) -> &TaskStruct {
+        self.core.p(p.idx)
+    }
+
+    /// The scheduler's state, as the type that its [`Scheduler::new_state`](crate::Scheduler::new_state)
+    /// made; `None` for another type.
+    pub fn state<S: 'static>(&mut self) -> Option<&mut S> {
+        self.core.sch_mut(self.sched).state.as_any_mut().downcast_mut()
+    }
+
+    fn error_kind(&mut self, kind: ExitKind, msg: String) {
+        let cpu = self.core.this_cpu.0 as i32;
+        self.core.scx_exit(self.sched, kind, 0, cpu, msg);
+    }
+
+    /// Whether the operation may call a function of these groups; if not, that ends the scheduler.
+    fn only_from(&mut self, function: &str, groups: Context) -> bool {
+        let fine = self.scope.op.allows().intersects(groups);
+        if !fine {
+            self.misuse(function);
+        }
+        fine
+    }
+
+    fn misuse(&mut self, function: &str) {
+        let op = self.scope.op.name();
+        let msg =
+            format!("{function}() cannot be called from ops.{op}(): no kernel would load this");
+        self.error_kind(ExitKind::Error, msg);
+    }
+
+    /// Whether a function that addresses CPUs by number may be called: not in the cid form. The
+    /// other way round the kernel lets it be.
+    fn is_cpu_form(&mut self, function: &str) -> bool {
+        let fine = self.core.sch(self.sched).ops.form == Form::Cpu;
+        if !fine {
+            let msg = format!("{function}() is not for the cid form: no kernel would load this");
+            self.error_kind(ExitKind::Error, msg);
+        }
+        fine
+    }
+}
