@@ -228,7 +228,24 @@ impl Builder {
                 composite.members = members;
                 composite.size = size;
             }
-            _ => self.fail(LayoutError::NoSize(id, "neither a struct nor a union")),
+            _ => {
+                let name = self.btf.name_of(id).to_owned();
+                self.fail(LayoutError::Declaration(name, "it is neither a struct nor a union"));
+            }
+        }
+    }
+
+    /// Makes a structure or a union have so many bytes: at least as many as its members need. What a
+    /// kernel has behind them is then there, without a name.
+    pub fn set_size(&mut self, id: TypeId, size: u32) {
+        match self.btf.types.get_mut(id as usize) {
+            Some(Type::Struct(composite) | Type::Union(composite)) if composite.size <= size => {
+                composite.size = size;
+            }
+            _ => self.fail(LayoutError::Declaration(
+                self.btf.name_of(id).to_owned(),
+                "it cannot have this size",
+            )),
         }
     }
 

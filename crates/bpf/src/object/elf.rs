@@ -112,14 +112,14 @@ impl<'a> Elf<'a> {
         check_machine(bytes)?;
         let header = FileHeader64::<LittleEndian>::parse(bytes)
             .map_err(|err| Error::File(format!(", which is an ELF file: {err}")))?;
-        let damaged = |err: object::read::Error| Error::File(format!(" that is whole: {err}"));
+        let damaged = |err: object::read::Error| Error::File(format!(": it is damaged: {err}"));
         let headers = header.section_headers(LittleEndian, bytes).map_err(damaged)?;
         Error::limit("sections", headers.len(), limits::SECTIONS)?;
         let names = header.section_strings_index(LittleEndian, bytes).map_err(damaged)?;
         let names = headers
             .get(names.0)
             .and_then(|names| names.data(LittleEndian, bytes).ok())
-            .ok_or_else(|| Error::File(" that is whole: section names are missing".to_owned()))?;
+            .ok_or_else(|| Error::File(": it is damaged: section names are missing".to_owned()))?;
         let mut sections = Vec::with_capacity(headers.len());
         for (number, header) in headers.iter().enumerate() {
             sections.push(section(bytes, names, number, header)?);
@@ -190,7 +190,7 @@ fn check_machine(bytes: &[u8]) -> Result<(), Error> {
         return Err(Error::File(format!(", but one for {other}")));
     }
     if is_big {
-        let what = " that runs here: it is big-endian; compile it with -target bpfel";
+        let what = ": it is big-endian; compile it with -target bpfel";
         return Err(Error::File(what.to_owned()));
     }
     if class != consts::ELFCLASS64.0 {
@@ -256,9 +256,8 @@ fn check_overlap(sections: &[Section<'_>]) -> Result<(), Error> {
 fn symbols<'a>(bytes: &'a [u8], sections: &[Section<'a>]) -> Result<Vec<Symbol<'a>>, Error> {
     let e = LittleEndian;
     let mut tables = sections.iter().filter(|section| section.kind == consts::SHT_SYMTAB.0);
-    let table = tables.next().ok_or_else(|| {
-        Error::File(" that can be loaded: it has no symbols; is it stripped?".into())
-    })?;
+    let table =
+        tables.next().ok_or_else(|| Error::File(": it has no symbols; is it stripped?".into()))?;
     if tables.next().is_some() {
         return Err(Error::section(table.name, "there is more than one table of symbols"));
     }

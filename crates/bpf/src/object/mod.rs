@@ -41,7 +41,7 @@ pub use self::target::{Kernel, Target, version_code};
 pub use self::value::{Value, decode, encode};
 use self::variables::VarSection;
 use crate::Image;
-use crate::btf::{Btf, BtfExt, linkage};
+use crate::btf::{Btf, BtfExt, Kind, linkage};
 use crate::image::{Map, MapType};
 
 /// `BPF_F_MMAPABLE`.
@@ -247,7 +247,8 @@ impl Object {
     }
 
     /// Makes a section of data have so many bytes, as `bpf_map__set_value_size()` does: schedulers
-    /// have arrays at the end of one, whose length is only known when they are run.
+    /// have arrays at the end of one, whose length is only known when they are run. Such an array is
+    /// then as large as there is room; its type still says what was compiled.
     ///
     /// # Errors
     /// There is no such section, or it would be too large.
@@ -261,6 +262,14 @@ impl Object {
         Error::limit(format!("bytes of data, with section {section}"), total, limits::DATA)?;
         self.maps[map].value_size = bytes as u32;
         self.maps[map].initial.truncate(bytes);
+        let is_here = |variable: &&mut Variable| variable.place.store == Store::Map(map);
+        let last = self.variables.iter_mut().filter(is_here).max_by_key(|v| v.place.offset);
+        if let Some(Variable { place, .. }) = last
+            && let Ok(ty) = self.btf.resolve(place.ty)
+            && self.btf.ty(ty).kind() == Kind::Array
+        {
+            place.size = (bytes as u32).saturating_sub(place.offset);
+        }
         Ok(())
     }
 

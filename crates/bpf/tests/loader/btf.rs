@@ -71,6 +71,8 @@ fn structures_are_laid_out_as_in_c() {
     let inner = b.union("", &[Field::new("x", char), Field::new("y", long)]);
     let outer = b.structure("o", &[Field::new("a", char), Field::new("", inner)]);
     let packed = b.structure("p", &[Field::new("a", char), Field::new("b", long).at_bit(8)]);
+    let larger = b.structure("l", &[Field::new("a", char)]);
+    b.set_size(larger, 64);
     let btf = b.finish().expect("types");
     let offsets: Vec<_> = ["a", "b", "c", "d", "e", "f", "g"]
         .iter()
@@ -81,6 +83,7 @@ fn structures_are_laid_out_as_in_c() {
     assert_eq!(btf.member(outer, "y").map(|member| member.bit_offset), Some(64));
     assert_eq!(btf.member(outer, "z"), None);
     assert_eq!((btf.size_of(packed), btf.align_of(packed)), (Ok(9), Ok(1)));
+    assert_eq!(btf.size_of(larger), Ok(64));
 }
 
 #[test]
@@ -119,7 +122,13 @@ fn builders_say_what_makes_no_sense() {
     };
     fails(&|b| _ = b.structure("s", &[Field::new("v", 0)]), "type [0] void has no size");
     fails(&|b| _ = b.structure("s", &[Field::new("b", 1).bits(33)]), "`b`: it has more bits");
-    fails(&|b| b.define(1, &[]), "neither a struct nor a union");
+    fails(&|b| b.define(1, &[]), "`int`: it is neither a struct nor a union");
+    fails(&|b| b.set_size(1, 8), "`int`: it cannot have this size");
+    let small = |b: &mut Builder| {
+        let id = b.structure("s", &[Field::new("a", 1)]);
+        b.set_size(id, 3);
+    };
+    fails(&small, "`s`: it cannot have this size");
     fails(&|b| _ = b.int(&"x".repeat(600), 4, true), "a name of that form");
 }
 

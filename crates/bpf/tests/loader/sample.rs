@@ -263,6 +263,9 @@ pub fn scheduler() -> File {
     let count = vars.var("count", u64_, &[0; 8]);
     vars.var("nice", int, &[0; 4]);
     vars.finish();
+    let mut vars = Vars::new(&mut file, ".data.dump", elf::PROGBITS);
+    vars.var("dump", name, &[0; 8]);
+    vars.finish();
     let mut vars = Vars::new(&mut file, ".addr_space.1", elf::PROGBITS);
     let shared = vars.var("shared", u64_, &7_u64.to_le_bytes());
     vars.finish();

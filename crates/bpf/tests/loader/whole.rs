@@ -237,6 +237,7 @@ fn operations_can_be_cleared_and_sections_resized() {
     object.resize(".bss", 4000).expect("it is there");
     assert!(matches!(object.resize(".bss", 1 << 30), Err(Error::Limit { .. })));
     assert!(object.resize(".data", 8).is_err());
+    object.resize(".data.dump", 100).expect("it is there");
     object.set_autoload("optional", true).expect("it is there");
     let image = object.load(&kernel()).expect("it loads");
     assert_eq!(image.struct_ops[0].operation("init"), None);
@@ -244,6 +245,8 @@ fn operations_can_be_cleared_and_sections_resized() {
     assert!(image.functions.iter().any(|function| function.name == "optional"));
     let bss = image.maps.iter().find(|map| map.name == ".bss").expect("it is there");
     assert_eq!(bss.value_size, 4000);
+    let size = |name: &str| image.globals.iter().find(|known| known.name == name).expect(name).size;
+    assert_eq!((size("dump"), size("nice")), (100, 4));
 }
 
 #[test]

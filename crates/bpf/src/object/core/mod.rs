@@ -126,7 +126,8 @@ impl<'a> Core<'a> {
             format!("CO-RE relocation {} of [{}] {ty}: {what}", kind.as_str(), relo.ty)
         };
         let spec = Spec::parse(self.local, relo, kind).map_err(said)?;
-        let value = self.value(relo.ty, kind, &spec);
+        let value = self.matching.step(spec.len());
+        let value = value.and_then(|()| self.value(relo.ty, kind, &spec));
         let said = |what| format!("CO-RE relocation {}: {what}", spec.describe(self.local));
         let value = value.map_err(said)?;
         Ok(Outcome { value, spec })

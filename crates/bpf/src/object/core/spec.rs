@@ -40,6 +40,11 @@ impl Spec {
         Self { root, kind, steps: Vec::new(), raw: Vec::new(), bit_offset: 0 }
     }
 
+    /// How many steps it has, those through anonymous members counted.
+    pub(super) fn len(&self) -> usize {
+        self.raw.len()
+    }
+
     /// The last step. A way that has been found has one.
     pub(super) fn last(&self) -> Option<&Step> {
         self.steps.last()
