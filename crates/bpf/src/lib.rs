@@ -12,6 +12,7 @@ pub mod image;
 pub mod insn;
 pub mod machine;
 pub mod object;
+pub mod sched;
 
 pub use image::Image;
 pub use insn::Insn;

@@ -31,6 +31,15 @@ pub struct Task<'r> {
     section: PhantomData<&'r ()>,
 }
 
+/// Where a task is kept: see [`Cx::slot`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    /// The place, used again after the task is freed.
+    pub index: u32,
+    /// Which of the tasks that were kept there.
+    pub generation: u32,
+}
+
 /// The core, as a callback sees it. Its methods are the kernel's functions of the same names,
 /// less `scx_bpf_`.
 ///
@@ -65,6 +74,40 @@ impl<'r> Cx<'r> {
     /// The task's `struct task_struct`, to read.
     pub fn get(&self, p: Task<'_>) -> &TaskStruct {
         self.core.p(p.idx)
+    }
+
+    /// Where the engine keeps the task. Tells it from any other of this run.
+    pub fn slot(&self, p: Task<'_>) -> Slot {
+        Slot { index: p.idx.0, generation: self.core.sim(p.idx).generation }
+    }
+
+    /// The task that is kept there; nothing once it was freed. No task is freed while an operation
+    /// runs.
+    pub fn task_in(&self, slot: Slot) -> Option<Task<'r>> {
+        let sim = self.core.sim.get(slot.index as usize)?;
+        (sim.generation == slot.generation).then(|| self.task(TaskIdx(slot.index)))
+    }
+
+    /// The same task, for as long as this: one that an operation was given is there until the
+    /// operation returns.
+    pub fn same(&self, p: Task<'_>) -> Task<'r> {
+        self.task(p.idx)
+    }
+
+    /// Ends the scheduler with an error of the core's (`SCX_EXIT_ERROR`): one of its programs did
+    /// what no kernel would let it do.
+    pub fn fault(&mut self, msg: impl Into<String>) {
+        self.error_kind(ExitKind::Error, msg.into());
+    }
+
+    /// Writes `p->scx.slice`, as a program may that has the task at hand, whoever's it is.
+    pub fn write_slice(&mut self, p: Task<'_>, slice: u64) {
+        self.core.p_mut(p.idx).scx.slice = slice;
+    }
+
+    /// Writes `p->scx.dsq_vtime`, as a program may that has the task at hand, whoever's it is.
+    pub fn write_dsq_vtime(&mut self, p: Task<'_>, vtime: u64) {
+        self.core.p_mut(p.idx).scx.dsq_vtime = vtime;
     }
 
     /// The scheduler's state, as the type that its [`Scheduler::new_state`](crate::Scheduler::new_state)

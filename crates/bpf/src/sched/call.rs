@@ -1,0 +1,259 @@
+//! Running a program as one of a scheduler's operations.
+
+use scxlab_engine::{Cx, ExitInfo, Task};
+
+use super::BpfScheduler;
+use super::state::{Inner, State};
+use super::task::Outside;
+use crate::machine::{Callee, Denied, Fault, Full, Region, RegionId, Stop, Thread, run};
+
+/// Instructions of one call of an operation, at most. A kernel's verifier lets no program run
+/// without an end; this ends one that it would not have let.
+const BUDGET: u64 = 100_000_000;
+
+/// An engine that gave the state back as it got it never makes this be said.
+const AWAY: &str = "the scheduler's state is missing";
+
+/// An argument of an operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Arg<'a, 'r> {
+    Number(u64),
+    Task(Option<Task<'r>>),
+    /// A structure of these bytes.
+    Struct(&'static str, &'a [u8]),
+    /// `struct scx_exit_info`.
+    Exit(&'a ExitInfo),
+}
+
+/// Why an operation did not come to its end.
+#[derive(Clone, Debug)]
+pub(super) enum Failed {
+    /// A program did what it must not.
+    Fault(Box<Fault>),
+    /// Something else, as a sentence.
+    Other(String),
+}
+
+/// What is wrong with a call of the kernel.
+#[derive(Clone, Debug)]
+pub(super) enum Bad {
+    /// Memory that it cannot use: address, bytes, whether to write.
+    Access((u64, usize, bool), Denied),
+    /// Something else, as the end of a sentence.
+    Why(String),
+}
+
+impl From<String> for Bad {
+    fn from(why: String) -> Self {
+        Self::Why(why)
+    }
+}
+
+impl From<&str> for Bad {
+    fn from(why: &str) -> Self {
+        Self::Why(why.to_owned())
+    }
+}
+
+impl From<crate::machine::Full> for Failed {
+    fn from(full: crate::machine::Full) -> Self {
+        Self::Other(full.to_string())
+    }
+}
+
+/// A program that is running, with all that it can reach.
+pub(super) struct Call<'a, 'r> {
+    pub sched: &'a BpfScheduler,
+    pub cx: &'a mut Cx<'r>,
+    /// Nothing while the engine has it.
+    inner: Option<Box<Inner>>,
+    /// What r1 to r5 were when the kernel was called.
+    pub args: [u64; 5],
+}
+
+impl<'a, 'r> Call<'a, 'r> {
+    /// The state, which is with us.
+    pub fn inner(&mut self) -> &mut Inner {
+        self.inner.as_mut().expect("it is only away in with_core()")
+    }
+
+    /// Lets the engine work; the state is with it meanwhile, since that may call operations.
+    pub fn with_core<R>(&mut self, f: impl FnOnce(&mut Cx<'r>) -> R) -> R {
+        if let Some(state) = self.cx.state::<State>() {
+            state.0 = self.inner.take();
+        }
+        let result = f(self.cx);
+        self.inner = self.cx.state::<State>().and_then(|state| state.0.take());
+        result
+    }
+
+    /// Reads memory of the program's.
+    pub fn read(&mut self, addr: u64, into: &mut [u8]) -> Result<(), Bad> {
+        let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(AWAY)?;
+        let mut outside = Outside { cx: self.cx, tasks, layout: &self.sched.tasks };
+        let size = into.len();
+        memory
+            .read(&mut outside, addr, into)
+            .map_err(|denied| Bad::Access((addr, size, false), denied))
+    }
+
+    /// Writes memory of the program's.
+    pub fn write(&mut self, addr: u64, from: &[u8]) -> Result<(), Bad> {
+        let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(AWAY)?;
+        let mut outside = Outside { cx: self.cx, tasks, layout: &self.sched.tasks };
+        memory
+            .write(&mut outside, addr, from)
+            .map_err(|denied| Bad::Access((addr, from.len(), true), denied))
+    }
+
+    /// The task that an argument is.
+    pub fn task(&mut self, arg: usize) -> Result<Task<'r>, Bad> {
+        let addr = self.args[arg];
+        let slot = self.inner.as_ref().ok_or(AWAY)?.tasks.slot_at(addr);
+        slot.and_then(|slot| self.cx.task_in(slot))
+            .ok_or_else(|| format!("its argument {} is no task: {addr:#x}", arg + 1).into())
+    }
+
+    /// The address of a task, or NULL for none.
+    pub fn address(&mut self, p: Option<Task<'r>>) -> Result<u64, Full> {
+        let Some(p) = p else { return Ok(0) };
+        let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(Full)?;
+        tasks.address(memory, &self.sched.tasks, self.cx, p)
+    }
+}
+
+impl BpfScheduler {
+    /// Runs a program with these arguments; what it returns.
+    pub(super) fn run<'r>(
+        &self,
+        cx: &mut Cx<'r>,
+        program: usize,
+        args: &[Arg<'_, 'r>],
+    ) -> Result<u64, Failed> {
+        let missing = || Failed::Other(AWAY.to_owned());
+        let inner = cx.state::<State>().and_then(|state| state.0.take()).ok_or_else(missing)?;
+        let mut call = Call { sched: self, cx, inner: Some(inner), args: [0; 5] };
+        let result = call.thread().and_then(|mut thread| {
+            let result = call.run(&mut thread, program, args);
+            let inner = call.inner();
+            thread.abort(&mut inner.memory);
+            inner.idle.push(thread);
+            result
+        });
+        let Call { cx, inner, .. } = call;
+        if let Some(state) = cx.state::<State>() {
+            state.0 = inner;
+        }
+        result
+    }
+}
+
+impl<'r> Call<'_, 'r> {
+    fn thread(&mut self) -> Result<Thread, Failed> {
+        let inner = self.inner();
+        if let Some(thread) = inner.idle.pop() {
+            return Ok(thread);
+        }
+        inner.threads += 1;
+        let name = format!("thread {}", inner.threads);
+        Ok(Thread::new(&mut inner.memory, &name)?)
+    }
+
+    fn run(
+        &mut self,
+        thread: &mut Thread,
+        program: usize,
+        args: &[Arg<'_, 'r>],
+    ) -> Result<u64, Failed> {
+        let code = &self.sched.code;
+        let mut passed = Vec::new();
+        let mut words = Vec::with_capacity(args.len() * 8);
+        for arg in args {
+            let word = match *arg {
+                Arg::Number(number) => number,
+                Arg::Task(p) => self.address(p)?,
+                Arg::Struct(name, bytes) => self.pass(&mut passed, name, bytes.to_vec())?,
+                Arg::Exit(info) => {
+                    let mut text = |name, text: &str| {
+                        self.pass(&mut passed, name, [text.as_bytes(), b"\0"].concat())
+                    };
+                    let reason = text("the reason of the exit", info.reason())?;
+                    let msg = text("the message of the exit", &info.msg)?;
+                    let dump = text("the debug dump", &info.dump)?;
+                    let bytes = self.sched.exit_info.bytes(info, [reason, msg, dump]);
+                    self.pass(&mut passed, "scx_exit_info", bytes)?
+                }
+            };
+            words.extend_from_slice(&word.to_le_bytes());
+        }
+        let context = self.pass(&mut passed, "the arguments", words)?;
+        let begun = thread.start(&mut self.inner().memory, code, program, [context, 0, 0, 0, 0]);
+        let result = match begun {
+            Ok(()) => self.go_on(thread),
+            Err(err) => Err(Failed::Other(err.to_string())),
+        };
+        let inner = self.inner();
+        passed.into_iter().for_each(|id| {
+            inner.memory.free(id);
+        });
+        result
+    }
+
+    /// A call of the kernel that cannot be done, as a fault where it is.
+    fn fault(&self, thread: &Thread, callee: Callee, bad: Bad) -> Failed {
+        let code = &self.sched.code;
+        Failed::Fault(Box::new(match (bad, &self.inner) {
+            (Bad::Access(access, denied), Some(inner)) => {
+                Fault::of_access(thread, code, &inner.memory, access, denied)
+            }
+            (Bad::Why(why), _) => {
+                Fault::of_call(thread, code, format!("{}: {why}", self.sched.name_of(callee)))
+            }
+            (Bad::Access(..), None) => Fault::of_call(thread, code, AWAY),
+        }))
+    }
+
+    /// Gives the program something to read while it runs.
+    fn pass(
+        &mut self,
+        passed: &mut Vec<RegionId>,
+        name: &'static str,
+        bytes: Vec<u8>,
+    ) -> Result<u64, Failed> {
+        let id = self.inner().memory.alloc(Region::read_only(name), bytes)?;
+        passed.push(id);
+        Ok(id.base())
+    }
+
+    fn go_on(&mut self, thread: &mut Thread) -> Result<u64, Failed> {
+        let code = &self.sched.code;
+        let mut fuel = BUDGET;
+        loop {
+            let inner = self.inner.as_mut().expect("it is only away in with_core()");
+            let Inner { memory, tasks, .. } = &mut **inner;
+            let mut outside = Outside { cx: self.cx, tasks, layout: &self.sched.tasks };
+            let stop = run(thread, code, memory, &mut outside, &mut fuel);
+            match stop {
+                Stop::Exit(value) | Stop::Returned(value) => return Ok(value),
+                Stop::Fault(fault) => return Err(Failed::Fault(fault)),
+                Stop::OutOfFuel => {
+                    let why = format!("it has run {BUDGET} instructions, and does not end");
+                    return Err(Failed::Fault(Box::new(Fault::of_call(thread, code, why))));
+                }
+                Stop::Call(callee, args) => {
+                    self.args = args;
+                    let done = match callee {
+                        Callee::Kfunc(index) => (self.sched.kfuncs[index])(self),
+                        Callee::Helper(number) => super::helper::call(self, number),
+                    };
+                    match done {
+                        Ok(value) => {
+                            thread.resume(value);
+                        }
+                        Err(bad) => return Err(self.fault(thread, callee, bad)),
+                    }
+                }
+            }
+        }
+    }
+}
