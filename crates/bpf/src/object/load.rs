@@ -1,0 +1,322 @@
+//! The part that needs a kernel: operations, programs, CO-RE and externs, in libbpf's order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::compat::Matching;
+use super::core::{Core, Patched, patch};
+use super::error::Error;
+use super::externs::{self, ExternKind};
+use super::functions::To;
+use super::maps::{PAGE, RDONLY_PROG};
+use super::place::Placer;
+use super::target::Target;
+use super::variables::KCONFIG;
+use super::{MMAPABLE, Object, functions, kinds, limits};
+use crate::Image;
+use crate::btf::{Btf, BtfExt, Kind, Type, TypeId};
+use crate::image::{Line, Map, MapType, Poison};
+use crate::insn::Insn;
+
+impl Object {
+    /// Relocates it for a kernel.
+    ///
+    /// # Errors
+    /// The kernel lacks something that the object cannot do without: a function, a variable, a value
+    /// of its configuration ([`Error::Extern`] names them all), an operation. Or a relocation is not
+    /// what it must be.
+    pub fn load(mut self, target: &dyn Target) -> Result<Image, Error> {
+        self.check_operations(target)?;
+        self.check_programs()?;
+        let mut matching = Matching::default();
+        let poison = self.relocate_types(target.btf(), &mut matching)?;
+        let (resolved, config) = self.resolve_externs(target, &mut matching)?;
+        self.place_arena(target);
+        let config = self.take_config(config);
+        let mut image = Placer::new(&self, &resolved, config).place(&poison)?;
+        image.lines = self.lines(&image)?;
+        image.btf = self.btf.clone();
+        image.notes.append(&mut self.notes);
+        image.license = std::mem::take(&mut self.license);
+        self.finish(image)
+    }
+
+    /// Compares structures of operations with the kernel's, and loads the programs that they name.
+    fn check_operations(&mut self, target: &dyn Target) -> Result<(), Error> {
+        // What a program is an operation of: the type, and the member in the kernel.
+        let mut used: Vec<Option<(&str, usize)>> = vec![None; self.functions.len()];
+        let mut autoload: Vec<Option<bool>> = vec![None; self.functions.len()];
+        for ops in &self.ops {
+            if !ops.autocreate {
+                for &(_, function) in &ops.operations {
+                    autoload[function].get_or_insert(false);
+                }
+                continue;
+            }
+            let places = ops.check(&self.btf, target.btf())?;
+            let ty = crate::btf::essential_name(self.btf.name_of(ops.ty));
+            for &(member, function) in &ops.operations {
+                autoload[function] = Some(true);
+                let Some(place) = places[member] else { continue };
+                let known = used[function].get_or_insert((ty, place));
+                if *known != (ty, place) {
+                    let program = &self.functions[function].name;
+                    let what = format!("invalid reuse of prog {program} for another operation");
+                    return Err(Error::ops(&ops.name, what));
+                }
+            }
+        }
+        for (function, autoload) in self.functions.iter_mut().zip(autoload) {
+            function.autoload = autoload.unwrap_or(function.autoload);
+        }
+        Ok(())
+    }
+
+    fn check_programs(&mut self) -> Result<(), Error> {
+        let operations = self.ops.iter().flat_map(|ops| &ops.operations);
+        let used: BTreeSet<usize> = operations.map(|&(_, function)| function).collect();
+        let btf = self.btf.clone();
+        let callbacks = exception_callbacks(&btf);
+        for (number, function) in self.functions.iter().enumerate() {
+            let Some(section) = &function.program else { continue };
+            let name = &function.name;
+            let wrong = |what: String| Error::Program { program: name.clone(), what };
+            if function.autoload
+                && let Some(callback) = callbacks.get(name.as_str())
+            {
+                return Err(wrong(format!("its exception callback {callback} is not supported")));
+            }
+            if !function.autoload {
+                self.notes.push(format!("program {name} ({section}) is not loaded"));
+                continue;
+            }
+            if !kinds::is_known(section) {
+                return Err(wrong(format!(
+                    "missing BPF prog type, check ELF section name '{section}'"
+                )));
+            }
+            if function.is_struct_ops() && !used.contains(&number) {
+                let what = "it is no operation of any struct_ops; a kernel refuses it";
+                return Err(wrong(what.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// CO-RE. Answers with what must not be reached: function, instruction, and why.
+    fn relocate_types(
+        &mut self,
+        kernel: &Btf,
+        matching: &mut Matching,
+    ) -> Result<Vec<(usize, usize, String)>, Error> {
+        let mut core = Core::new(&self.btf, kernel, matching);
+        let mut poison = Vec::new();
+        for records in &self.ext.relocations {
+            let name = self.btf.name(records.section);
+            let section = self.code.get(name).copied().ok_or_else(|| {
+                Error::section(name, "CO-RE relocations of it, but it has no instructions")
+            })?;
+            for relo in &records.records {
+                let (offset, unit) = (relo.offset as usize, Insn::SIZE);
+                if !offset.is_multiple_of(unit) {
+                    let what = format!("a CO-RE relocation at {offset:#x}, in an instruction");
+                    return Err(Error::section(name, what));
+                }
+                // A linker leaves relocations of functions that it dropped.
+                let Some(found) = functions::containing(&self.functions, section, offset / unit)
+                else {
+                    continue;
+                };
+                let function = &mut self.functions[found];
+                if !function.autoload {
+                    continue;
+                }
+                let at = offset / unit - function.start;
+                let wrong = |what: String| Error::function(&function.name, at, what);
+                let outcome = core.resolve(relo).map_err(wrong)?;
+                match patch(&mut function.insns, at, &outcome) {
+                    Ok(Patched::Value) => {}
+                    Ok(Patched::Poison(count)) => {
+                        let about = outcome.about(&self.btf);
+                        let text = format!("failed to resolve CO-RE relocation {about}");
+                        poison.extend((at..at + count).map(|at| (found, at, text.clone())));
+                        Error::limit(
+                            "instructions without a meaning",
+                            poison.len(),
+                            limits::POISON,
+                        )?;
+                    }
+                    Err(what) => {
+                        let about = outcome.about(&self.btf);
+                        let what = format!("CO-RE relocation {about}: {what}");
+                        return Err(Error::function(&function.name, at, what));
+                    }
+                }
+            }
+        }
+        Ok(poison)
+    }
+
+    /// Which externs the kernel has, and the bytes of its configuration.
+    fn resolve_externs(
+        &self,
+        target: &dyn Target,
+        matching: &mut Matching,
+    ) -> Result<(Vec<bool>, Vec<u8>), Error> {
+        const MOST: usize = 100;
+        let mut wrong = Vec::new();
+        let config = externs::configuration(&self.externs, target, &mut wrong);
+        let mut resolved = Vec::with_capacity(self.externs.len());
+        for ext in &self.externs {
+            let found = externs::resolve(ext, &self.btf, target, matching);
+            resolved.push(found.unwrap_or_else(|what| {
+                // Nobody reads more, and each costs a look at all functions.
+                let users = if wrong.len() < MOST { self.users(ext.symbol) } else { String::new() };
+                wrong.push(format!("{what}{users}"));
+                false
+            }));
+        }
+        if wrong.len() > MOST {
+            let more = wrong.len() - MOST;
+            wrong.truncate(MOST);
+            wrong.push(format!("and {more} more"));
+        }
+        if wrong.is_empty() { Ok((resolved, config)) } else { Err(Error::Extern(wrong)) }
+    }
+
+    /// Which functions refer to an extern, for a message.
+    fn users(&self, symbol: usize) -> String {
+        const MOST: usize = 4;
+        let uses = |function: &&functions::Func| {
+            function.references.iter().any(|reference| reference.to == To::Extern(symbol))
+        };
+        let users: Vec<_> = self.functions.iter().filter(uses).collect();
+        let names: Vec<_> = users.iter().take(MOST).map(|user| user.name.as_str()).collect();
+        let names = names.join(", ");
+        match users.len() {
+            0 => String::new(),
+            len if len > MOST => format!(" (used by {names} and {} more)", len - MOST),
+            _ => format!(" (used by {names})"),
+        }
+    }
+
+    fn place_arena(&mut self, target: &dyn Target) {
+        let Some(arena) = self.arena.filter(|_| target.takes_any_offset()) else { return };
+        let arena = &mut self.maps[arena];
+        if arena.initial.is_empty() {
+            return;
+        }
+        let room = u64::from(PAGE) * u64::from(arena.max_entries);
+        // At most the arena: `take_arena()` sees to it.
+        arena.initial_at = room - (arena.initial.len() as u64).next_multiple_of(PAGE.into());
+    }
+
+    /// The map `.kconfig`, if there are values of the configuration.
+    fn take_config(&mut self, initial: Vec<u8>) -> Option<usize> {
+        let has = self.externs.iter().any(|ext| matches!(ext.kind, ExternKind::Config(_)));
+        has.then(|| {
+            self.maps.push(Map {
+                name: KCONFIG.to_owned(),
+                map_type: MapType::ARRAY,
+                key_size: 4,
+                value_size: initial.len() as u32,
+                max_entries: 1,
+                flags: RDONLY_PROG | MMAPABLE,
+                value_type: self.btf.find(KCONFIG, Kind::DataSec).unwrap_or(0),
+                initial,
+                read_only: true,
+                ..Map::default()
+            });
+            self.maps.len() - 1
+        })
+    }
+
+    /// Where instructions come from, in the order that they are in.
+    fn lines(&self, image: &Image) -> Result<Vec<Line>, Error> {
+        let BtfExt { lines, .. } = &self.ext;
+        let starts = super::place::starts(&self.functions);
+        let mut all = Vec::new();
+        let mut bytes = 0;
+        for records in lines {
+            let Some(&section) = self.code.get(self.btf.name(records.section)) else { continue };
+            for line in &records.records {
+                let insn = line.offset as usize / Insn::SIZE;
+                let Some(found) = functions::containing(&self.functions, section, insn) else {
+                    continue;
+                };
+                let Some(start) = starts[found] else { continue };
+                let cut = |offset: u32| {
+                    let text = self.btf.text(offset).unwrap_or_default();
+                    let fits =
+                        |&(at, letter): &(usize, char)| at + letter.len_utf8() <= limits::LINE;
+                    text.char_indices()
+                        .take_while(fits)
+                        .map(|(_, letter)| letter)
+                        .collect::<String>()
+                };
+                let insn = start + insn - self.functions[found].start;
+                let (file, text) = (cut(line.file), cut(line.text));
+                bytes += file.len() + text.len();
+                Error::limit("bytes of lines of source text", bytes, limits::LINES)?;
+                all.push(Line { insn, file, line: line.line, column: line.column, text });
+            }
+        }
+        all.sort_by_key(|line| line.insn);
+        all.dedup_by_key(|line| line.insn);
+        debug_assert!(all.last().is_none_or(|line| line.insn < image.insns.len()));
+        Ok(all)
+    }
+
+    /// What refers to programs and maps by their numbers in the image.
+    fn finish(mut self, mut image: Image) -> Result<Image, Error> {
+        for (map, inner) in std::mem::take(&mut self.inner) {
+            image.maps[map].inner = Some(image.maps.len());
+            image.maps.push(inner);
+        }
+        let programs = super::place::programs(&self.functions);
+        for (map, key, slot) in &self.slots {
+            let value = match slot {
+                super::Slot::Map(value) => *value,
+                super::Slot::Program(function) => programs[*function].ok_or_else(|| {
+                    let name = &self.functions[*function].name;
+                    let what = format!("value {key}: program {name} is not loaded");
+                    Error::map(&self.maps[*map].name, what)
+                })?,
+            };
+            let entries = &mut image.maps[*map].entries;
+            if entries.len() <= *key {
+                entries.resize(key + 1, None);
+            }
+            entries[*key] = Some(value);
+        }
+        for ops in std::mem::take(&mut self.ops) {
+            if ops.autocreate {
+                image.struct_ops.push(ops.finish(&self.btf, |function| programs[function])?);
+            }
+        }
+        for variable in &self.variables {
+            let super::Store::Map(map) = variable.place.store else { continue };
+            image.globals.push(crate::image::Global {
+                name: variable.name.clone(),
+                section: variable.section.clone(),
+                map,
+                offset: image.maps[map].initial_at + u64::from(variable.place.offset),
+                size: variable.place.size,
+                ty: variable.place.ty,
+            });
+        }
+        image.poison.sort_by_key(|Poison { insn, .. }| *insn);
+        Ok(image)
+    }
+}
+
+/// The functions that have a callback for `bpf_throw()`, and which.
+fn exception_callbacks<'a>(btf: &'a Btf) -> BTreeMap<&'a str, &'a str> {
+    let callback = |(_, ty): (TypeId, &'a Type)| match *ty {
+        Type::DeclTag { name, to, .. } => {
+            let callback = btf.name(name).strip_prefix("exception_callback:")?;
+            Some((btf.name_of(to), callback))
+        }
+        _ => None,
+    };
+    btf.iter().filter_map(callback).collect()
+}

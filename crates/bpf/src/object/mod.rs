@@ -1,0 +1,348 @@
+//! From an object file to an [`Image`]: what libbpf does before the `bpf()` system call.
+//!
+//! [`Object::parse`] takes a file apart and needs no kernel. Then a user sets variables, as a
+//! scheduler's own user space does between opening and loading. [`Object::load`] relocates it for a
+//! [`Target`]. Any bytes may be given: the answer is an object, or one [`Error`] that says what is
+//! wrong and where. Time and memory grow with the file and are limited: see [`limits`].
+//!
+//! What libbpf does is done as it does it, with its words in messages. Where it is stricter here:
+//! sections or functions that overlap, offsets into data that the kernel would refuse, and the
+//! limits. Where it is not: a function in any section may be called, not only in `.text`.
+
+mod compat;
+mod core;
+mod elf;
+mod error;
+mod externs;
+mod functions;
+mod globals;
+mod kinds;
+pub mod limits;
+mod load;
+mod maps;
+mod place;
+mod struct_ops;
+mod target;
+mod value;
+mod variables;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use self::elf::Elf;
+pub use self::error::Error;
+use self::externs::Extern;
+use self::functions::Func;
+use self::globals::{Store, Variable};
+use self::maps::{RDONLY_PROG, Slot};
+use self::struct_ops::OpenOps;
+pub use self::target::{Kernel, Target, version_code};
+pub use self::value::{Value, decode, encode};
+use self::variables::VarSection;
+use crate::Image;
+use crate::btf::{Btf, BtfExt, Kind, linkage};
+use crate::image::{Map, MapType};
+
+/// `BPF_F_MMAPABLE`.
+const MMAPABLE: u32 = 1 << 10;
+
+/// An object file that has been taken apart, and is not relocated for any kernel.
+pub struct Object {
+    btf: Arc<Btf>,
+    ext: BtfExt,
+    functions: Vec<Func>,
+    /// The numbers of the sections of code.
+    code: BTreeMap<String, usize>,
+    externs: Vec<Extern>,
+    /// Declared maps, then sections of data.
+    maps: Vec<Map>,
+    /// Where the declared maps are in `.maps`.
+    declared: Vec<u32>,
+    /// What maps in declared maps are like.
+    inner: Vec<(usize, Map)>,
+    /// What declared maps start with: map, key, value.
+    slots: Vec<(usize, usize, Slot)>,
+    /// The maps that sections of data are.
+    data: BTreeMap<usize, usize>,
+    arena: Option<usize>,
+    jumptables: Vec<u8>,
+    ops: Vec<OpenOps>,
+    variables: Vec<Variable>,
+    license: String,
+    notes: Vec<String>,
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let programs: Vec<_> = self.programs().collect();
+        f.debug_struct("Object").field("programs", &programs).finish_non_exhaustive()
+    }
+}
+
+/// Takes an object apart and relocates it for a kernel, as it is.
+///
+/// # Errors
+/// See [`Object::parse`] and [`Object::load`].
+pub fn load(bytes: &[u8], target: &dyn Target) -> Result<Image, Error> {
+    Object::parse(bytes)?.load(target)
+}
+
+impl Object {
+    /// Takes an object file apart.
+    ///
+    /// # Errors
+    /// It is no relocatable ELF file for little-endian BPF, is damaged or too large, has no BTF, or
+    /// declares what makes no sense.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let elf = Elf::parse(bytes)?;
+        let section = |name: &str| elf.section(name).map(|number| &elf.sections[number]);
+        let types = section(".BTF").filter(|types| !types.data.is_empty());
+        let types = types.ok_or_else(|| {
+            Error::section(".BTF", "there are no types; compile the object with -g")
+        })?;
+        let in_btf = |section| move |err| Error::Btf { section, err };
+        let btf = Btf::parse(types.data).map_err(in_btf(".BTF"))?;
+        let ext = match section(".BTF.ext") {
+            Some(ext) if !ext.data.is_empty() => {
+                BtfExt::parse(ext.data, &btf).map_err(in_btf(".BTF.ext"))?
+            }
+            _ => BtfExt::default(),
+        };
+        if section("maps").is_some() {
+            return Err(Error::section(
+                "maps",
+                "maps of this old form are not supported: use .maps",
+            ));
+        }
+        if section("version").is_some_and(|version| version.size != 4) {
+            return Err(Error::section("version", "a version has 4 bytes"));
+        }
+        let mut functions = functions::find(&elf)?;
+        functions::refer(&elf, bytes, &mut functions)?;
+        let externs = externs::collect(&elf, &btf)?;
+        let sections = variables::sections(&elf, &btf)?;
+        let declared = maps::declared(&btf, &sections)?;
+        let slots = maps::slots(&elf, bytes, &declared, &functions)?;
+        let ops = struct_ops::find(&elf, bytes, &btf, &sections, &functions)?;
+        let license = section("license").map_or(&[][..], |license| license.data);
+        let mut object = Self {
+            ext,
+            functions,
+            code: BTreeMap::new(),
+            externs,
+            maps: Vec::new(),
+            declared: Vec::new(),
+            inner: Vec::new(),
+            slots,
+            data: BTreeMap::new(),
+            arena: None,
+            jumptables: Vec::new(),
+            ops,
+            variables: Vec::new(),
+            license: text(&license[..license.len().min(limits::NAME)]),
+            notes: Vec::new(),
+            btf: Arc::new(btf),
+        };
+        object.take_maps(declared);
+        object.take_data(&elf, &sections)?;
+        object.take_arena(&elf)?;
+        object.variables = globals::collect(&object, &elf, &sections);
+        for (number, section) in elf.sections.iter().enumerate().filter(|(_, s)| s.is_code()) {
+            object.code.entry(section.name.to_owned()).or_insert(number);
+        }
+        if let Some(tables) = section(functions::JUMPTABLES) {
+            object.jumptables = tables.data.to_vec();
+        }
+        Ok(object)
+    }
+
+    /// Its types.
+    pub fn btf(&self) -> &Arc<Btf> {
+        &self.btf
+    }
+
+    fn take_maps(&mut self, declared: Vec<maps::Declared>) {
+        for declared in declared {
+            if declared.pinned {
+                let note = format!("map {} is not pinned: there is no bpffs", declared.map.name);
+                self.notes.push(note);
+            }
+            if let Some(inner) = declared.inner {
+                self.inner.push((self.maps.len(), inner));
+            }
+            self.declared.push(declared.offset);
+            self.maps.push(declared.map);
+        }
+    }
+
+    /// Sections of data, each of which is a map with one value.
+    fn take_data(&mut self, elf: &Elf<'_>, sections: &[VarSection]) -> Result<(), Error> {
+        let mut total = 0_usize;
+        for (number, section) in elf.sections.iter().enumerate() {
+            let is_arena = section.name == functions::ARENA && section.has_bits();
+            if !functions::is_data(section) && !is_arena {
+                continue;
+            }
+            total = total.saturating_add(section.size);
+            Error::limit(
+                format!("bytes of data, with section {}", section.name),
+                total,
+                limits::DATA,
+            )?;
+            if is_arena {
+                continue;
+            }
+            let read_only = section.name.starts_with(".rodata");
+            let vars = sections.iter().find(|vars| vars.name == section.name);
+            let is_shared = |vars: &VarSection| {
+                vars.vars.iter().any(|var| var.is_var && var.linkage != linkage::STATIC)
+            };
+            let mut flags = if read_only { RDONLY_PROG } else { 0 };
+            flags |= if vars.is_some_and(is_shared) { MMAPABLE } else { 0 };
+            self.data.insert(number, self.maps.len());
+            self.maps.push(Map {
+                name: section.name.to_owned(),
+                map_type: MapType::ARRAY,
+                key_size: 4,
+                value_size: section.size as u32,
+                max_entries: 1,
+                flags,
+                value_type: vars.map_or(0, |vars| vars.id),
+                initial: section.data.to_vec(),
+                read_only,
+                ..Map::default()
+            });
+            Error::limit("maps", self.maps.len(), limits::MAPS)?;
+        }
+        Ok(())
+    }
+
+    fn take_arena(&mut self, elf: &Elf<'_>) -> Result<(), Error> {
+        let arenas: Vec<usize> =
+            (0..self.maps.len()).filter(|&map| self.maps[map].map_type == MapType::ARENA).collect();
+        if let [first, second, ..] = arenas[..] {
+            let first = &self.maps[first].name;
+            let what = format!("only one arena is supported (map {first} is one, too)");
+            return Err(Error::map(&self.maps[second].name, what));
+        }
+        self.arena = arenas.first().copied();
+        let section = elf.section(functions::ARENA).map(|number| &elf.sections[number]);
+        let Some(section) = section.filter(|s| s.has_bits() && s.size > 0) else { return Ok(()) };
+        let arena = self.arena.ok_or_else(|| {
+            Error::section(section.name, "variables in an arena, but no arena is declared in .maps")
+        })?;
+        let arena = &mut self.maps[arena];
+        let room = u64::from(maps::PAGE) * u64::from(arena.max_entries);
+        let size = section.size as u64;
+        if size.next_multiple_of(maps::PAGE.into()) > room {
+            let name = &arena.name;
+            return Err(Error::section(
+                section.name,
+                format!("{size} bytes in {room} of arena {name}"),
+            ));
+        }
+        arena.initial = section.data.to_vec();
+        Ok(())
+    }
+
+    /// Makes a section of data have so many bytes, as `bpf_map__set_value_size()` does: schedulers
+    /// have arrays at the end of one, whose length is only known when they are run. Such an array is
+    /// then as large as there is room; its type still says what was compiled.
+    ///
+    /// # Errors
+    /// There is no such section, or it would be too large.
+    pub fn resize(&mut self, section: &str, bytes: usize) -> Result<(), Error> {
+        let map = self.data.values().copied().find(|&map| self.maps[map].name == section);
+        let map = map.ok_or_else(|| Error::section(section, "it is not there"))?;
+        let others = |other: &&usize| **other != map;
+        let others: usize =
+            self.data.values().filter(others).map(|&map| self.maps[map].value_size as usize).sum();
+        let total = bytes.saturating_add(others);
+        Error::limit(format!("bytes of data, with section {section}"), total, limits::DATA)?;
+        self.maps[map].value_size = bytes as u32;
+        self.maps[map].initial.truncate(bytes);
+        let is_here = |variable: &&mut Variable| variable.place.store == Store::Map(map);
+        let last = self.variables.iter_mut().filter(is_here).max_by_key(|v| v.place.offset);
+        if let Some(Variable { place, .. }) = last
+            && let Ok(ty) = self.btf.resolve(place.ty)
+            && self.btf.ty(ty).kind() == Kind::Array
+        {
+            place.size = (bytes as u32).saturating_sub(place.offset);
+        }
+        Ok(())
+    }
+
+    /// The names of all programs, with their sections, and whether they are loaded.
+    pub fn programs(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        self.functions.iter().filter_map(|function| {
+            Some((function.name.as_str(), function.program.as_deref()?, function.autoload))
+        })
+    }
+
+    /// Has a program loaded or left out. A struct_ops program is loaded if it is an operation: see
+    /// [`Object::clear_operation`].
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn set_autoload(&mut self, program: &str, autoload: bool) -> Result<(), Error> {
+        let is_it = |f: &&mut Func| f.name == program && f.program.is_some();
+        let missing =
+            || Error::Program { program: program.to_owned(), what: "it is not there".into() };
+        self.functions.iter_mut().find(is_it).ok_or_else(missing)?.autoload = autoload;
+        Ok(())
+    }
+
+    /// The names of all structures of operations that are loaded, with their types' names.
+    pub fn struct_ops(&self) -> impl Iterator<Item = (&str, &str)> {
+        let loaded = self.ops.iter().filter(|ops| ops.autocreate);
+        loaded.map(|ops| (ops.name.as_str(), self.btf.name_of(ops.ty)))
+    }
+
+    /// Takes an operation away, as a scheduler's user space does that sees that the kernel lacks it.
+    /// The program is left out if nothing else uses it. Answers whether it was there.
+    ///
+    /// # Errors
+    /// There is no such structure of operations, or it has no such member.
+    pub fn clear_operation(&mut self, ops: &str, member: &str) -> Result<bool, Error> {
+        let found = self.ops.iter_mut().find(|open| open.name == ops);
+        let found = found.ok_or_else(|| Error::ops(ops, "it is not there"))?;
+        let composite = self.btf.ty(found.ty).composite();
+        let number = composite
+            .and_then(|all| all.members.iter().position(|m| self.btf.name(m.name) == member))
+            .ok_or_else(|| Error::ops(ops, format!("there is no member `{member}`")))?;
+        let cleared = found.operations.iter().find(|&&(known, _)| known == number).copied();
+        found.operations.retain(|&(known, _)| known != number);
+        let Some((_, function)) = cleared else { return Ok(false) };
+        let is_used = |open: &OpenOps| open.operations.iter().any(|&(_, used)| used == function);
+        if !self.ops.iter().any(is_used) {
+            self.functions[function].autoload = false;
+        }
+        Ok(true)
+    }
+
+    /// The bytes that variables are in.
+    fn store(&mut self, store: Store) -> (&mut Vec<u8>, usize) {
+        match store {
+            Store::Map(map) => {
+                let map = &mut self.maps[map];
+                let len = match map.map_type {
+                    MapType::ARENA => map.initial.len(),
+                    _ => map.value_size as usize,
+                };
+                (&mut map.initial, len)
+            }
+            Store::Ops(ops) => {
+                let data = &mut self.ops[ops].data;
+                let len = data.len();
+                (data, len)
+            }
+        }
+    }
+}
+
+/// Up to a 0.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
