@@ -10,6 +10,7 @@
 pub mod btf;
 pub mod image;
 pub mod insn;
+pub mod machine;
 pub mod object;
 
 pub use image::Image;
