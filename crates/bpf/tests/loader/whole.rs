@@ -42,6 +42,18 @@ fn programs_are_placed_once_and_in_the_files_order() {
 }
 
 #[test]
+fn it_does_not_matter_where_the_bytes_are() {
+    let bytes = scheduler().write();
+    let known = image();
+    for shift in 1..8 {
+        let mut shifted = vec![0; shift];
+        shifted.extend(&bytes);
+        let image = load(&shifted[shift..], &kernel()).expect("it loads");
+        assert_eq!(image.insns, known.insns);
+    }
+}
+
+#[test]
 fn references_become_places_in_the_image() {
     let image = image();
     let code = function(&image, "sample_enqueue");
