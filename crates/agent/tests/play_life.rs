@@ -290,15 +290,17 @@ fn processes_fork_from_several_threads_at_once() {
 #[test]
 fn of_threads_that_exec_at_once_one_does() {
     let code = vec![
-        thread(4, 1),
-        thread(4, 1),
-        thread(4, 1),
+        thread(5, 1),
+        thread(5, 1),
+        thread(5, 1),
+        // The leader too: killed before it has counted a thread, it never would.
+        Instr::Barrier(0),
         forever(),
         Instr::Barrier(0),
-        Instr::Exec { entry: Pc(3), name: 2 },
+        Instr::Exec { entry: Pc(4), name: 2 },
     ];
     let mut racing = program(code, &["leader", "racer", "image"]);
-    racing.barriers = vec![3];
+    racing.barriers = vec![4];
     let player = play(&racing);
     until_there(&player, &["image"]);
     let counts = player.counts();
