@@ -11,8 +11,23 @@ use crate::machine::{Callee, Denied, Fault, Full, Region, RegionId, Stop, Thread
 /// without an end; this ends one that it would not have let.
 const BUDGET: u64 = 100_000_000;
 
-/// An engine that gave the state back as it got it never makes this be said.
+/// The state is not there. An engine that gives it back as it got it never has this said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Away;
+
 const AWAY: &str = "the scheduler's state is missing";
+
+impl From<Away> for Bad {
+    fn from(_: Away) -> Self {
+        Self::Why(AWAY.to_owned())
+    }
+}
+
+impl From<Away> for Failed {
+    fn from(_: Away) -> Self {
+        Self::Other(AWAY.to_owned())
+    }
+}
 
 /// An argument of an operation.
 #[derive(Clone, Copy, Debug)]
@@ -72,9 +87,9 @@ pub(super) struct Call<'a, 'r> {
 }
 
 impl<'a, 'r> Call<'a, 'r> {
-    /// The state, which is with us.
-    pub fn inner(&mut self) -> &mut Inner {
-        self.inner.as_mut().expect("it is only away in with_core()")
+    /// The state, which is with us but in [`Call::with_core`].
+    pub fn inner(&mut self) -> Result<&mut Inner, Away> {
+        self.inner.as_deref_mut().ok_or(Away)
     }
 
     /// Lets the engine work; the state is with it meanwhile, since that may call operations.
@@ -89,7 +104,7 @@ impl<'a, 'r> Call<'a, 'r> {
 
     /// Reads memory of the program's.
     pub fn read(&mut self, addr: u64, into: &mut [u8]) -> Result<(), Bad> {
-        let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(AWAY)?;
+        let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
         let mut outside = Outside { cx: self.cx, tasks, layout: &self.sched.tasks };
         let size = into.len();
         memory
@@ -99,7 +114,7 @@ impl<'a, 'r> Call<'a, 'r> {
 
     /// Writes memory of the program's.
     pub fn write(&mut self, addr: u64, from: &[u8]) -> Result<(), Bad> {
-        let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(AWAY)?;
+        let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
         let mut outside = Outside { cx: self.cx, tasks, layout: &self.sched.tasks };
         memory
             .write(&mut outside, addr, from)
@@ -109,7 +124,7 @@ impl<'a, 'r> Call<'a, 'r> {
     /// The task that an argument is.
     pub fn task(&mut self, arg: usize) -> Result<Task<'r>, Bad> {
         let addr = self.args[arg];
-        let slot = self.inner.as_ref().ok_or(AWAY)?.tasks.slot_at(addr);
+        let slot = self.inner.as_ref().ok_or(Away)?.tasks.slot_at(addr);
         slot.and_then(|slot| self.cx.task_in(slot))
             .ok_or_else(|| format!("its argument {} is no task: {addr:#x}", arg + 1).into())
     }
@@ -130,12 +145,11 @@ impl BpfScheduler {
         program: usize,
         args: &[Arg<'_, 'r>],
     ) -> Result<u64, Failed> {
-        let missing = || Failed::Other(AWAY.to_owned());
-        let inner = cx.state::<State>().and_then(|state| state.0.take()).ok_or_else(missing)?;
+        let inner = cx.state::<State>().and_then(|state| state.0.take()).ok_or(Away)?;
         let mut call = Call { sched: self, cx, inner: Some(inner), args: [0; 5] };
         let result = call.thread().and_then(|mut thread| {
             let result = call.run(&mut thread, program, args);
-            let inner = call.inner();
+            let inner = call.inner()?;
             thread.abort(&mut inner.memory);
             inner.idle.push(thread);
             result
@@ -150,7 +164,7 @@ impl BpfScheduler {
 
 impl<'r> Call<'_, 'r> {
     fn thread(&mut self) -> Result<Thread, Failed> {
-        let inner = self.inner();
+        let inner = self.inner()?;
         if let Some(thread) = inner.idle.pop() {
             return Ok(thread);
         }
@@ -187,12 +201,12 @@ impl<'r> Call<'_, 'r> {
             words.extend_from_slice(&word.to_le_bytes());
         }
         let context = self.pass(&mut passed, "the arguments", words)?;
-        let begun = thread.start(&mut self.inner().memory, code, program, [context, 0, 0, 0, 0]);
+        let begun = thread.start(&mut self.inner()?.memory, code, program, [context, 0, 0, 0, 0]);
         let result = match begun {
             Ok(()) => self.go_on(thread),
             Err(err) => Err(Failed::Other(err.to_string())),
         };
-        let inner = self.inner();
+        let inner = self.inner()?;
         passed.into_iter().for_each(|id| {
             inner.memory.free(id);
         });
@@ -220,7 +234,7 @@ impl<'r> Call<'_, 'r> {
         name: &'static str,
         bytes: Vec<u8>,
     ) -> Result<u64, Failed> {
-        let id = self.inner().memory.alloc(Region::read_only(name), bytes)?;
+        let id = self.inner()?.memory.alloc(Region::read_only(name), bytes)?;
         passed.push(id);
         Ok(id.base())
     }
@@ -229,8 +243,7 @@ impl<'r> Call<'_, 'r> {
         let code = &self.sched.code;
         let mut fuel = BUDGET;
         loop {
-            let inner = self.inner.as_mut().expect("it is only away in with_core()");
-            let Inner { memory, tasks, .. } = &mut **inner;
+            let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
             let mut outside = Outside { cx: self.cx, tasks, layout: &self.sched.tasks };
             let stop = run(thread, code, memory, &mut outside, &mut fuel);
             match stop {

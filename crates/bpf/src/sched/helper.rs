@@ -44,7 +44,7 @@ pub(super) fn call(call: &mut Call<'_, '_>, number: u32) -> Result<u64, Bad> {
 
 /// The size of what is to be read to an address, which has to have room for it.
 fn room(call: &mut Call<'_, '_>, to: u64, size: u64) -> Result<usize, Bad> {
-    let (size, room) = (size as u32, call.inner().memory.remaining(to));
+    let (size, room) = (size as u32, call.inner()?.memory.remaining(to));
     if u64::from(size) > room {
         return Err(format!("there are {room} bytes at {to:#x} for {size}").into());
     }

@@ -25,9 +25,11 @@ use self::kfunc::Kfunc;
 use self::state::{Inner, State, Tasks};
 use self::task::TaskLayout;
 use crate::Image;
-use crate::btf::{Btf, Kind};
+use crate::btf::{Btf, Kind, Type};
 use crate::image::{MapType, StructOps};
-use crate::machine::{Binding, Callee, Code, DecodeError, Full, MapAddress, Memory, Part, Region};
+use crate::machine::{
+    Binding, Callee, Code, DecodeError, Full, MapAddress, Memory, NoKernel, Part, Region,
+};
 
 /// Bytes of memory that a scheduler may use.
 const MEMORY: u64 = 4 << 30;
@@ -63,6 +65,8 @@ pub struct BpfScheduler {
     kfuncs: Vec<Kfunc>,
     tasks: TaskLayout,
     exit_info: ExitLayout,
+    /// What it counts, by name: address, bytes.
+    counters: Vec<(String, u64, usize)>,
     /// As it is when it is attached.
     initial: Inner,
 }
@@ -144,8 +148,9 @@ impl BpfScheduler {
             exit_dump_len: number("exit_dump_len") as u32,
             sub_cgroup: None,
         };
+        let counters = counters(&image, &binding);
         let initial = Inner { memory, tasks: Tasks::default(), idle: Vec::new(), threads: 0 };
-        Ok(Self { image, code, ops: data, programs, kfuncs, tasks, exit_info, initial })
+        Ok(Self { image, code, ops: data, programs, kfuncs, tasks, exit_info, counters, initial })
     }
 
     fn name_of(&self, callee: Callee) -> String {
@@ -234,6 +239,23 @@ fn bind(
     Ok(binding)
 }
 
+/// All numbers that the scheduler counts in: the plain variables of `.bss`.
+fn counters(image: &Image, binding: &Binding) -> Vec<(String, u64, usize)> {
+    let plain = image.globals.iter().filter(|global| {
+        let ty = image.btf.resolve(global.ty).unwrap_or_default();
+        global.section == ".bss"
+            && !global.name.contains('.')
+            && matches!(image.btf.ty(ty), Type::Int(_))
+            && global.size <= 8
+    });
+    plain
+        .filter_map(|global| {
+            let addr = binding.maps.get(global.map)?.value + global.offset;
+            Some((global.name.clone(), addr, global.size as usize))
+        })
+        .collect()
+}
+
 /// What each kernel function is, and whether all helpers are there.
 fn kfuncs(image: &Image, code: &Code, missing: &mut Vec<String>) -> Vec<Kfunc> {
     let user = |insn| {
@@ -310,6 +332,17 @@ impl Scheduler for BpfScheduler {
 
     fn new_state(&self) -> Box<dyn scxlab_engine::State> {
         Box::new(State(Some(Box::new(self.initial.clone()))))
+    }
+
+    fn counters(&self, state: &dyn scxlab_engine::State) -> Vec<(String, u64)> {
+        let state = state.as_any().downcast_ref::<State>();
+        let Some(inner) = state.and_then(|state| state.0.as_ref()) else { return Vec::new() };
+        let read = |(name, addr, size): &(String, u64, usize)| {
+            let mut bytes = [0; 8];
+            inner.memory.read(&mut NoKernel, *addr, &mut bytes[..*size]).ok()?;
+            Some((name.clone(), u64::from_le_bytes(bytes)))
+        };
+        self.counters.iter().filter_map(read).collect()
     }
 
     fn select_cpu(&self, cx: &mut Cx<'_>, p: Task<'_>, prev: CpuId, wake: WakeFlags) -> CpuId {

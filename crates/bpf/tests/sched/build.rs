@@ -1,0 +1,167 @@
+//! Images and kernels, small ones.
+
+use std::sync::Arc;
+
+use scxlab_bpf::btf::{Btf, Builder, Field, Kind};
+use scxlab_bpf::image::{
+    Function, Global, Image, Kfunc, Map, MapType, OpsMember, Program, StructOps,
+};
+use scxlab_bpf::insn::{Insn, pseudo};
+
+/// `SCX_DSQ_GLOBAL`.
+pub const GLOBAL: u64 = 1 << 63 | 1;
+
+/// A kernel of a few types.
+pub fn kernel() -> Btf {
+    let mut builder = Builder::new();
+    let int = builder.int("int", 4, true);
+    let long = builder.int("unsigned long", 8, false);
+    let scx = builder.declare_struct("sched_ext_entity");
+    builder.define(scx, &[Field::new("tid", long), Field::new("slice", long)]);
+    let task = builder.declare_struct("task_struct");
+    builder.define(task, &[Field::new("pid", int), Field::new("scx", scx)]);
+    let exit = builder.declare_struct("scx_exit_info");
+    builder.define(exit, &[Field::new("kind", int), Field::new("exit_code", long)]);
+    builder.finish().expect("types")
+}
+
+/// Where a member of `task_struct` is, and its bytes.
+fn member(path: &str) -> (i16, u32) {
+    let btf = kernel();
+    let mut ty = btf.find("task_struct", Kind::Struct).expect("it is there");
+    let mut bits = 0;
+    for name in path.split('.') {
+        let member = btf.member(ty, name).expect("it is there");
+        bits += member.bit_offset;
+        ty = member.ty;
+    }
+    (bits as i16 / 8, btf.size_of(ty).expect("a size"))
+}
+
+/// Instructions, one after the other.
+#[derive(Clone, Default)]
+pub struct Asm(Vec<Insn>);
+
+impl Asm {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn add(mut self, code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Self {
+        self.0.push(Insn { code, dst, src, off, imm });
+        self
+    }
+
+    pub fn mov(self, dst: u8, imm: i32) -> Self {
+        self.add(0xb7, dst, 0, 0, imm)
+    }
+
+    pub fn copy(self, dst: u8, src: u8) -> Self {
+        self.add(0xbf, dst, src, 0, 0)
+    }
+
+    pub fn imm64(self, dst: u8, imm: u64) -> Self {
+        self.add(0x18, dst, 0, 0, imm as i32).add(0, 0, 0, 0, (imm >> 32) as i32)
+    }
+
+    /// The address of a byte of `.bss`.
+    pub fn bss(self, dst: u8, offset: i32) -> Self {
+        self.add(0x18, dst, pseudo::MAP_VALUE, 0, 0).add(0, 0, 0, 0, offset)
+    }
+
+    pub fn load(self, dst: u8, src: u8, off: i16) -> Self {
+        self.add(0x79, dst, src, off, 0)
+    }
+
+    pub fn store(self, dst: u8, off: i16, src: u8) -> Self {
+        self.add(0x7b, dst, src, off, 0)
+    }
+
+    pub fn load_member(self, dst: u8, src: u8, path: &str) -> Self {
+        let (off, size) = member(path);
+        self.add(if size == 8 { 0x79 } else { 0x61 }, dst, src, off, 0)
+    }
+
+    pub fn store_member(self, dst: u8, path: &str, src: u8) -> Self {
+        let (off, size) = member(path);
+        self.add(if size == 8 { 0x7b } else { 0x63 }, dst, src, off, 0)
+    }
+
+    pub fn atomic_add(self, dst: u8, off: i16, src: u8) -> Self {
+        self.add(0xdb, dst, src, off, 0)
+    }
+
+    pub fn jump_if_greater(self, left: u8, right: u8, off: i16) -> Self {
+        self.add(0x2d, left, right, off, 0)
+    }
+
+    pub fn kfunc(self, index: i32) -> Self {
+        self.add(0x85, 0, pseudo::KFUNC, 0, index)
+    }
+
+    pub fn forever(self) -> Self {
+        self.add(0x05, 0, 0, -1, 0).exit()
+    }
+
+    pub fn exit(self) -> Self {
+        self.add(0x95, 0, 0, 0, 0)
+    }
+}
+
+/// A scheduler of these operations, which can call `scx_bpf_dsq_insert()` and has two counters.
+pub fn image(programs: &[(&str, Asm)]) -> Image {
+    let mut builder = Builder::new();
+    let long = builder.int("unsigned long", 8, false);
+    let btf = Arc::new(builder.finish().expect("types"));
+    let counter = |name: &str, offset| Global {
+        name: name.into(),
+        section: ".bss".into(),
+        map: 0,
+        offset,
+        size: 8,
+        ty: long,
+    };
+    let mut image = Image {
+        maps: vec![Map {
+            name: ".bss".into(),
+            map_type: MapType::ARRAY,
+            key_size: 4,
+            value_size: 16,
+            max_entries: 1,
+            ..Map::default()
+        }],
+        globals: vec![counter("first", 0), counter("second", 8)],
+        kfuncs: vec![Kfunc {
+            name: "scx_bpf_dsq_insert".into(),
+            symbol: "scx_bpf_dsq_insert".into(),
+            weak: false,
+        }],
+        btf,
+        ..Image::default()
+    };
+    let mut ops = StructOps {
+        name: "ops".into(),
+        type_name: "sched_ext_ops".into(),
+        data: vec![0; programs.len() * 8 + 128],
+        ..StructOps::default()
+    };
+    for (at, (name, asm)) in programs.iter().enumerate() {
+        let function =
+            Function { name: (*name).into(), start: image.insns.len(), len: asm.0.len() };
+        image.insns.extend(&asm.0);
+        image.functions.push(function);
+        image.programs.push(Program {
+            function: at,
+            section: format!("struct_ops/{name}"),
+            sleepable: false,
+        });
+        let (offset, size) = (at * 8, 8);
+        ops.members.push(OpsMember { name: (*name).into(), offset, size, ty: 0 });
+        ops.operations.push((offset, at));
+    }
+    let offset = programs.len() * 8;
+    ops.members.push(OpsMember { name: "name".into(), offset, size: 128, ty: 0 });
+    ops.data[offset..offset + 4].copy_from_slice(b"mini");
+    image.struct_ops = vec![ops];
+    image
+}
