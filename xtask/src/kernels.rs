@@ -42,6 +42,7 @@ pub fn test(root: &Path, install: bool) -> Result<()> {
         &[
             "test",
             "--release",
+            "--no-fail-fast",
             "--package",
             "scxlab",
             "--features",

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use scxlab_protocol::{Hello, Kernel, Record};
 use tempfile::TempDir;
 
 /// The command with a scheduler of bpf/tests, which `cargo xtask bpf` puts beside the others.
@@ -86,10 +87,17 @@ fn a_scheduler_that_runs_nobody_is_ejected() {
     leaves_nothing(&dir);
 }
 
-/// What QEMU would say of a guest whose kernel panics between two claims.
+/// The first word of this command's own agent.
+fn hello() -> String {
+    let release = "7.2.0".to_owned();
+    let kernel = Kernel { release, cpus: 2, sched_ext: true, native_tid: true };
+    serde_json::to_string(&Record::Hello(Hello::on(kernel))).expect("a record")
+}
+
+/// What QEMU would say of a guest whose kernel panics between two claims, after HELLO.
 const PANICKING: &str = r#"#!/bin/sh
 for arg; do case $arg in socket,*) socket=${arg##*path=} ;; esac; done
-echo '{"record":"hello","release":"7.2.0","cpus":2,"sched_ext":true,"native_tid":true}'
+echo 'HELLO'
 echo '{"record":"doing","what":"checking C7"}'
 echo '{"record":"claim","claim":7,"verdict":"held","evidence":"seen"}'
 echo '{"record":"doing","what":"checking C8"}'
@@ -107,7 +115,7 @@ fn a_panic_between_two_claims() {
     let dir = directory();
     let here = directory();
     let qemu = here.path().join("qemu");
-    fs::write(&qemu, PANICKING).expect("it is written");
+    fs::write(&qemu, PANICKING.replace("HELLO", &hello())).expect("it is written");
     fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).expect("it is ours");
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("scxlab"));
     command.args(["claims", "--on", "vm:7.2", "--accel", "tcg", "--json", "-"]);
