@@ -257,7 +257,7 @@ impl<'r> Call<'_, 'r> {
                     self.args = args;
                     let done = match callee {
                         Callee::Kfunc(index) => (self.sched.kfuncs[index])(self),
-                        Callee::Helper(number) => super::helper::call(self, number),
+                        Callee::Helper(number) => super::bpf_func::call(self, number),
                     };
                     match done {
                         Ok(value) => {

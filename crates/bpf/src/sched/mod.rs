@@ -5,9 +5,9 @@
 //! runs until it calls the kernel; then the engine does what was called, other CPUs may go on
 //! meanwhile, and the program goes on. Tasks are regions whose bytes the engine has (`task.rs`).
 
+mod bpf_func;
 mod call;
 mod format;
-mod helper;
 mod kfunc;
 mod state;
 mod task;
@@ -156,7 +156,7 @@ impl BpfScheduler {
     fn name_of(&self, callee: Callee) -> String {
         match callee {
             Callee::Kfunc(index) => format!("{}()", self.image.kfuncs[index].name),
-            Callee::Helper(number) => helper::name(number),
+            Callee::Helper(number) => bpf_func::name(number),
         }
     }
 
@@ -266,8 +266,8 @@ fn kfuncs(image: &Image, code: &Code, missing: &mut Vec<String>) -> Vec<Kfunc> {
     for (insn, callee) in code.calls() {
         let poisoned = image.poison.binary_search_by_key(&insn, |poison| poison.insn).is_ok();
         let what = match callee {
-            Callee::Helper(number) if !poisoned && !helper::is_known(number) => {
-                helper::name(number)
+            Callee::Helper(number) if !poisoned && !bpf_func::is_known(number) => {
+                bpf_func::name(number)
             }
             Callee::Kfunc(index) if kfunc::find(&image.kfuncs[index].name).is_none() => {
                 format!("{}()", image.kfuncs[index].name)
