@@ -6,14 +6,8 @@ use scxlab_bpf::machine::{
 };
 use scxlab_bpf::{Image, Insn};
 
-pub const LD: u8 = 0;
-pub const LDX: u8 = 1;
-pub const ST: u8 = 2;
-pub const STX: u8 = 3;
-pub const ALU: u8 = 4;
-pub const JMP: u8 = 5;
-pub const JMP32: u8 = 6;
-pub const ALU64: u8 = 7;
+pub use scxlab_bpf::insn::class::*;
+
 pub const X: u8 = 8;
 pub const MEM: u8 = 0x60;
 pub const MEMSX: u8 = 0x80;
