@@ -27,8 +27,9 @@ use self::task::TaskLayout;
 use crate::Image;
 use crate::btf::{Btf, Kind, Type};
 use crate::image::{MapType, StructOps};
+use crate::insn::pseudo;
 use crate::machine::{
-    Binding, Callee, Code, DecodeError, Full, MapAddress, Memory, NoKernel, Part, Region,
+    Binding, Callee, Code, DecodeError, Full, MapAddress, Memory, NoKernel, Region,
 };
 
 /// Bytes of memory that a scheduler may use.
@@ -124,13 +125,20 @@ impl BpfScheduler {
         let programs = operations(&image, &ops, &mut missing);
         let mut memory = Memory::new(MEMORY);
         let binding = bind(&image, &mut memory, &mut missing)?;
-        let code = Code::decode(&image, &binding)?;
-        let kfuncs = kfuncs(&image, &code, &mut missing);
+        let kfuncs = kfuncs(&image, &mut missing);
         let tasks = TaskLayout::new(kernel);
         let exit_info = ExitLayout::new(kernel);
+        for (name, is_there) in
+            [("task_struct", tasks.is_some()), ("scx_exit_info", exit_info.is_some())]
+        {
+            if !is_there {
+                missing.push(format!("struct {name} of the kernel"));
+            }
+        }
         let (Some(tasks), Some(exit_info), true) = (tasks, exit_info, missing.is_empty()) else {
             return Err(LoadError::Missing(missing));
         };
+        let code = Code::decode(&image, &binding)?;
         let mut implements = OpSet::empty();
         for (name, set) in OPERATIONS {
             if programs.contains_key(name) {
@@ -218,14 +226,15 @@ fn bind(
         let is_data = map.map_type == MapType::ARRAY && map.max_entries == 1;
         if !is_data {
             missing.push(format!("map {} of type {}", map.name, map.map_type.0));
+            binding.maps.push(MapAddress::default());
+            continue;
         }
-        let mut bytes = map.initial.clone();
-        bytes.resize(map.value_size as usize, 0);
         let mut region = Region::new(format!("map {}", map.name));
-        region.part = Part::Whole;
         region.writable = !map.read_only;
-        let value = memory.alloc(region, bytes)?.base();
-        binding.maps.push(MapAddress { map: 0, value, arena: 0 });
+        // Where nothing is written, a large one takes no room.
+        let id = memory.alloc_zeroed(region, map.value_size.into())?;
+        memory.poke(id, 0, &map.initial).map_err(|_| Full)?;
+        binding.maps.push(MapAddress { value: id.base(), ..MapAddress::default() });
     }
     for ksym in &image.ksyms {
         // A function whose address is taken to see whether it is there.
@@ -257,21 +266,24 @@ fn counters(image: &Image, binding: &Binding) -> Vec<(String, u64, usize)> {
 }
 
 /// What each kernel function is, and whether all helpers are there.
-fn kfuncs(image: &Image, code: &Code, missing: &mut Vec<String>) -> Vec<Kfunc> {
+fn kfuncs(image: &Image, missing: &mut Vec<String>) -> Vec<Kfunc> {
+    /// `BPF_JMP | BPF_CALL`.
+    const CALL: u8 = 0x85;
     let user = |insn| {
-        let function = code.function_of(insn).and_then(|f| code.functions().get(f));
+        let mut functions = image.functions.iter();
+        let function = functions.find(|f| (f.start..f.start + f.len).contains(&insn));
         function.map_or_else(String::new, |f| format!(" (called by {})", f.name))
     };
     let mut named = std::collections::BTreeSet::new();
-    for (insn, callee) in code.calls() {
+    for (insn, call) in image.insns.iter().enumerate().filter(|(_, insn)| insn.code == CALL) {
         let poisoned = image.poison.binary_search_by_key(&insn, |poison| poison.insn).is_ok();
-        let what = match callee {
-            Callee::Helper(number) if !poisoned && !bpf_func::is_known(number) => {
-                bpf_func::name(number)
-            }
-            Callee::Kfunc(index) if kfunc::find(&image.kfuncs[index].name).is_none() => {
-                format!("{}()", image.kfuncs[index].name)
-            }
+        let number = call.imm as u32;
+        let what = match call.src {
+            pseudo::HELPER if !poisoned && !bpf_func::is_known(number) => bpf_func::name(number),
+            pseudo::KFUNC => match image.kfuncs.get(number as usize) {
+                Some(kfunc) if kfunc::find(&kfunc.name).is_none() => format!("{}()", kfunc.name),
+                _ => continue,
+            },
             _ => continue,
         };
         if named.insert(what.clone()) {

@@ -99,6 +99,11 @@ impl Asm {
         self.add(0x85, 0, pseudo::KFUNC, 0, index)
     }
 
+    /// To the kernel's address space, from an arena's (`addr_space_cast`).
+    pub fn cast_arena(self, dst: u8) -> Self {
+        self.add(0xbf, dst, dst, 1, 1)
+    }
+
     pub fn forever(self) -> Self {
         self.add(0x05, 0, 0, -1, 0).exit()
     }

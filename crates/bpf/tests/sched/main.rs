@@ -216,3 +216,16 @@ fn the_same_seed_is_the_same_run_and_a_clone_goes_on_as_the_original() {
         assert_eq!(other.join().expect("it ends"), ran.all_of_it());
     }
 }
+
+/// A map that nobody has room for is named like any other, and what is missing comes before what
+/// cannot be decoded without it.
+#[test]
+fn what_is_missing_comes_first() {
+    let cast = Asm::new().cast_arena(1).exit();
+    let mut image = image(&[("enqueue", enqueue()), ("running", cast)]);
+    image.maps.push(image.maps[0].clone());
+    let map = &mut image.maps[1];
+    (map.name, map.value_size, map.max_entries) = ("huge".into(), u32::MAX, u32::MAX);
+    let error = BpfScheduler::new(image, &kernel()).expect_err("it was loaded");
+    assert_eq!(error, LoadError::Missing(vec!["map huge of type 2".into()]));
+}
