@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use scxlab_engine::program::{Instr, Pc, Policy, Span, Start};
+use scxlab_engine::program::{Instr, Pc, Span, Start};
 use scxlab_engine::{
     Config, CpuId, Cx, DsqId, Engine, EnqFlags, Errno, Nanos, OpSet, Ops, Program, Scheduler,
     State, Task, WakeFlags,
@@ -84,17 +84,7 @@ fn program(cpus: u64, tasks: u64) -> Program {
             Instr::Jump(Pc(0)),
         ],
         names: vec!["task".into()],
-        start: (0..tasks)
-            .map(|i| Start {
-                entry: Pc(0),
-                name: 0,
-                policy: Policy::Normal,
-                nice: 0,
-                affinity: None,
-                cgroup: None,
-                at: Nanos(i * 500),
-            })
-            .collect(),
+        start: (0..tasks).map(|i| Start { at: Nanos(i * 500), ..Start::new(Pc(0), 0) }).collect(),
         ..Program::default()
     }
 }

@@ -220,6 +220,22 @@ pub struct Start {
     pub at: Nanos,
 }
 
+impl Start {
+    /// One that is forked at time 0, with what is usual: normal policy, nice 0, all CPUs, the root
+    /// cgroup.
+    pub fn new(entry: Pc, name: Index) -> Self {
+        Self {
+            entry,
+            name,
+            policy: Policy::Normal,
+            nice: 0,
+            affinity: None,
+            cgroup: None,
+            at: Nanos::ZERO,
+        }
+    }
+}
+
 /// What is wrong with a [`Program`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

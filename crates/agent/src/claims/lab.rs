@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use libbpf_rs::Link;
-use scxlab_engine::program::{Instr, Pc, Policy, Span, Start};
+use scxlab_engine::program::{Instr, Pc, Span, Start};
 use scxlab_engine::{Nanos, Program};
 use scxlab_protocol::{Counts, Job, Kernel, WorkloadSource};
 
@@ -101,15 +101,7 @@ pub(super) fn program(code: Vec<Instr>, names: &[&str], start: Vec<Start>) -> Pr
 
 /// A process that is there from the start.
 pub(super) fn process(entry: u32, name: u32) -> Start {
-    Start {
-        entry: Pc(entry),
-        name,
-        policy: Policy::Normal,
-        nice: 0,
-        affinity: None,
-        cgroup: None,
-        at: Nanos::ZERO,
-    }
+    Start::new(Pc(entry), name)
 }
 
 pub(super) fn run_for(least_us: u64, most_us: u64) -> Instr {

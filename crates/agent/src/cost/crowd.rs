@@ -1,7 +1,7 @@
 //! Tasks that are there, and sleep.
 
 use anyhow::{Result, ensure};
-use scxlab_engine::program::{Instr, Pc, Policy, Span, Spawn, Start};
+use scxlab_engine::program::{Instr, Pc, Span, Spawn, Start};
 use scxlab_engine::{Nanos, Program};
 
 use crate::attached::wait_for;
@@ -56,15 +56,7 @@ fn program(tasks: u32) -> Program {
         Instr::Sleep(Span::exactly(SLEEP)),
         Instr::Jump(Pc(3)),
     ];
-    let start = Start {
-        entry: Pc(0),
-        name: 0,
-        policy: Policy::Normal,
-        nice: 0,
-        affinity: None,
-        cgroup: None,
-        at: Nanos::ZERO,
-    };
+    let start = Start::new(Pc(0), 0);
     let names = ["parent", NAME].map(str::to_owned).to_vec();
     Program { code, names, start: vec![start], ..Program::default() }
 }

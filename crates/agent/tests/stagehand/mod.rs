@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use scxlab_agent::play::{Options, PlayError, Player};
 use scxlab_engine::Nanos;
-use scxlab_engine::program::{Instr, Pc, Policy, Program, Span, Spawn, Start};
+use scxlab_engine::program::{Instr, Pc, Program, Span, Spawn, Start};
 use scxlab_protocol::Counts;
 use scxlab_workload::Workload;
 
@@ -132,15 +132,7 @@ pub fn until(what: &str, mut there: impl FnMut() -> bool) {
 
 /// A program whose one process starts at its first instruction, under the first of the names.
 pub fn program(code: Vec<Instr>, names: &[&str]) -> Program {
-    let start = Start {
-        entry: Pc(0),
-        name: 0,
-        policy: Policy::Normal,
-        nice: 0,
-        affinity: None,
-        cgroup: None,
-        at: Nanos::ZERO,
-    };
+    let start = Start::new(Pc(0), 0);
     let names = names.iter().map(|name| (*name).to_owned()).collect();
     Program { code, names, start: vec![start], ..Program::default() }
 }

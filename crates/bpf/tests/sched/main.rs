@@ -7,21 +7,13 @@ use std::sync::Arc;
 
 use build::{Asm, GLOBAL, image, kernel};
 use scxlab_bpf::sched::{BpfScheduler, LoadError};
-use scxlab_engine::program::{Instr, Pc, Policy, Program, Span, Start};
+use scxlab_engine::program::{Instr, Pc, Program, Span, Start};
 use scxlab_engine::{Config, Engine, ExitInfo, ExitKind, Nanos, SchedId, Scheduler as _};
 
 /// So many tasks that run for 1 ms and sleep for 1 ms, over and over.
 fn blinkers(count: usize) -> Program {
     let ms = Nanos::from_millis(1);
-    let start = Start {
-        entry: Pc(0),
-        name: 0,
-        policy: Policy::Normal,
-        nice: 0,
-        affinity: None,
-        cgroup: None,
-        at: Nanos::ZERO,
-    };
+    let start = Start::new(Pc(0), 0);
     Program {
         code: vec![
             Instr::Loop { count: None, end: Pc(3) },

@@ -71,13 +71,8 @@ impl Prog {
     /// Starts a process later.
     pub fn start_at(&mut self, routine: Routine, millis: u64) -> &mut Start {
         self.0.start.push(Start {
-            entry: routine.entry,
-            name: routine.name,
-            policy: Policy::Normal,
-            nice: 0,
-            affinity: None,
-            cgroup: None,
             at: Nanos::from_millis(millis),
+            ..Start::new(routine.entry, routine.name)
         });
         self.0.start.last_mut().expect("just pushed")
     }
