@@ -7,6 +7,7 @@
 //! what it must not.
 #![forbid(unsafe_code)]
 
+pub mod abi;
 pub mod btf;
 pub mod image;
 pub mod insn;

@@ -1,0 +1,53 @@
+//! Compiled schedulers against the engine's declarations: what loads on the kernel loads here.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use scxlab_bpf::abi::{Abi, Version};
+use scxlab_bpf::object::Object;
+
+/// Objects that have been compiled here, if any, and those in the directory `SCXLAB_OBJECTS`.
+fn compiled() -> Vec<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bpf");
+    let dirs = [Some(here), env::var_os("SCXLAB_OBJECTS").map(PathBuf::from)];
+    let files = dirs.into_iter().flatten().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
+    let mut paths: Vec<_> = files.flatten().map(|file| file.path()).collect();
+    paths.retain(|path| path.to_string_lossy().ends_with(".bpf.o"));
+    paths.sort();
+    paths
+}
+
+#[test]
+fn compiled_schedulers_load() {
+    let objects = compiled();
+    if objects.is_empty() {
+        eprintln!("skipped: nothing is compiled; cargo xtask bpf does that");
+    }
+    let mut wrong = Vec::new();
+    for path in &objects {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let bytes = fs::read(path).expect("it can be read");
+        let mut line = format!("{name:32}");
+        for version in Version::ALL {
+            let abi = Abi::new(version).expect("the declarations make sense");
+            let mut object = Object::parse(&bytes).expect("it is an object");
+            let _ = object.fill_enumerators(&abi);
+            match object.load(&abi) {
+                Ok(image) => {
+                    line += &format!(" {version}");
+                    // Poisoned instructions, which a kernel refuses if they can be reached.
+                    for (insn, poison) in &image.poison {
+                        if version == Version::V7_2 {
+                            line += &format!("\n    {insn}: {poison:?}");
+                        }
+                    }
+                }
+                Err(err) if version == Version::V7_2 => wrong.push(format!("{name}: {err}")),
+                Err(err) => line += &format!("\n  {version}: {}\n", err.to_string().replace('\n', "\n    ")),
+            }
+        }
+        eprintln!("{line}");
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
