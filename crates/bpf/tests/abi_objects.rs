@@ -28,26 +28,27 @@ fn compiled_schedulers_load() {
     for path in &objects {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let bytes = fs::read(path).expect("it can be read");
-        let mut line = format!("{name:32}");
         for version in Version::ALL {
             let abi = Abi::new(version).expect("the declarations make sense");
             let mut object = Object::parse(&bytes).expect("it is an object");
-            let _ = object.fill_enumerators(&abi);
+            object.fill_enumerators(&abi).expect("its variables are there");
             match object.load(&abi) {
-                Ok(image) => {
-                    line += &format!(" {version}");
-                    // Poisoned instructions, which a kernel refuses if they can be reached.
-                    for (insn, poison) in &image.poison {
-                        if version == Version::V7_2 {
-                            line += &format!("\n    {insn}: {poison:?}");
-                        }
+                // Of what an object reads without a question, nothing may be missing. What it asks
+                // for first, a function with two names, say, is not reached.
+                Ok(image) if version >= Version::V7_2 => {
+                    let missing = image.poison.iter().filter(|p| p.text.contains("CO-RE"));
+                    wrong.extend(missing.map(|p| format!("{name}, {version}: {}", p.text)));
+                }
+                Ok(_) => {}
+                Err(err) => {
+                    let err = err.to_string();
+                    // Cids came in 7.2.
+                    if version >= Version::V7_2 || !err.contains("sched_ext_ops_cid is not found") {
+                        wrong.push(format!("{name}, {version}: {err}"));
                     }
                 }
-                Err(err) if version == Version::V7_2 => wrong.push(format!("{name}: {err}")),
-                Err(err) => line += &format!("\n  {version}: {}\n", err.to_string().replace('\n', "\n    ")),
             }
         }
-        eprintln!("{line}");
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }

@@ -25,6 +25,8 @@ pub struct Kfunc {
 pub(super) struct Built {
     pub btf: Btf,
     pub kfuncs: BTreeMap<String, Kfunc>,
+    /// Variables that are no part of the BTF, and their types.
+    pub symbols: BTreeMap<String, TypeId>,
 }
 
 /// The types of a version.
@@ -37,13 +39,13 @@ pub(super) fn build(items: &[Item], version: Version) -> Result<Built, Declarati
     for item in &items {
         maker.make(item).map_err(|what| item.wrong(what))?;
     }
-    let Maker { builder, kfuncs, .. } = maker;
+    let Maker { builder, kfuncs, symbols, .. } = maker;
     let wrong = |err: crate::btf::LayoutError| DeclarationError {
         file: "kernel",
         line: 0,
         what: err.to_string(),
     };
-    Ok(Built { btf: builder.finish().map_err(wrong)?, kfuncs })
+    Ok(Built { btf: builder.finish().map_err(wrong)?, kfuncs, symbols })
 }
 
 #[derive(Default)]
@@ -58,6 +60,7 @@ struct Maker {
     enums: BTreeMap<String, TypeId>,
     derived: BTreeMap<(Derived, TypeId), TypeId>,
     kfuncs: BTreeMap<String, Kfunc>,
+    symbols: BTreeMap<String, TypeId>,
 }
 
 /// A type that is made of one other. Each is there once.
@@ -89,7 +92,7 @@ impl Maker {
         let marks = &item.marks.others;
         match &item.what {
             What::Func { .. } => {}
-            What::Var { .. } if *marks == ["var"] => {}
+            What::Var { .. } if *marks == ["var"] || *marks == ["symbol"] => {}
             _ if marks.is_empty() => {}
             _ => return Err(format!("@{} is no mark for this", marks.join(", @"))),
         }
@@ -132,6 +135,9 @@ impl Maker {
             }
             What::Var { name, ty } => {
                 let ty = self.ty(ty)?;
+                if item.marks.has("symbol") {
+                    return once(self.symbols.insert(name.clone(), ty).is_some(), name);
+                }
                 self.builder.var(name, ty, linkage::GLOBAL);
                 Ok(())
             }

@@ -41,6 +41,7 @@ pub struct Abi {
     hz: u32,
     btf: Arc<Btf>,
     kfuncs: Arc<BTreeMap<String, Kfunc>>,
+    symbols: Arc<BTreeMap<String, TypeId>>,
 }
 
 /// A field of a kernel object, found by its offset.
@@ -75,7 +76,13 @@ impl Abi {
             items.append(&mut parse::parse(file, text)?);
         }
         let built = build::build(&items, version)?;
-        Ok(Self { version, hz: HZ, btf: built.btf.into(), kfuncs: built.kfuncs.into() })
+        Ok(Self {
+            version,
+            hz: HZ,
+            btf: built.btf.into(),
+            kfuncs: built.kfuncs.into(),
+            symbols: built.symbols.into(),
+        })
     }
 
     /// With so many ticks a second: 1..=1000, as the engine's.
@@ -96,6 +103,11 @@ impl Abi {
     /// All functions that programs can call, by name.
     pub fn kfuncs(&self) -> impl Iterator<Item = (&str, Kfunc)> {
         self.kfuncs.iter().map(|(name, &kfunc)| (name.as_str(), kfunc))
+    }
+
+    /// The type of a variable that programs know as `void`, since the kernel's BTF does not have it.
+    pub fn symbol(&self, name: &str) -> Option<TypeId> {
+        self.symbols.get(name).copied()
     }
 
     /// The number that a name stands for in this version: `SCX_ENQ_HEAD`, say.
@@ -209,6 +221,11 @@ impl Target for Abi {
 
     fn has_kfunc(&self, name: &str) -> bool {
         self.kfuncs.contains_key(name)
+    }
+
+    fn has_symbol(&self, name: &str) -> bool {
+        let is_in_btf = |kind| self.btf.find(name, kind).is_some();
+        self.symbols.contains_key(name) || is_in_btf(Kind::Var) || is_in_btf(Kind::Func)
     }
 }
 

@@ -239,8 +239,8 @@ impl<'a> Parser<'a> {
         self.expect(';')?;
         match ty {
             Ty::Func(result, params) => Ok(What::Func { name, result: *result, params }),
-            ty if marks.has("var") => Ok(What::Var { name, ty }),
-            _ => Err(format!("`{name}` is no function, and has no @var")),
+            ty if marks.has("var") || marks.has("symbol") => Ok(What::Var { name, ty }),
+            _ => Err(format!("`{name}` is no function, and has neither @var nor @symbol")),
         }
     }
 

@@ -24,6 +24,8 @@ pub enum Source {
     Rq(Rq),
     /// A dispatch queue.
     Dsq(Dsq),
+    /// How many tasks the table from tid to task has.
+    TidsInTable,
     /// The address of the only object of its kind: see [`Only`].
     Only(Only),
     /// The kernel's own bookkeeping. To read it is an error that names the field.
@@ -385,6 +387,7 @@ pub(super) const SOURCES: &[(&str, &str, Source)] = &[
     ("scx_rq", "cpu_released", Source::Rq(Rq::CpuReleased)),
     ("scx_rq", "flags", Source::Rq(Rq::ScxFlags)),
     ("scx_rq", "clock", Source::Rq(Rq::ScxClock)),
+    ("rhashtable", "nelems", Source::TidsInTable),
     ("rq", "nr_running", Source::Rq(Rq::NrRunning)),
     ("rq", "curr", Source::Rq(Rq::Curr)),
     ("rq", "idle", Source::Rq(Rq::Idle)),
@@ -413,5 +416,6 @@ pub(super) const OBJECTS: &[&str] = &[
     "css_set",
     "task_group",
     "scx_dispatch_q",
+    "rhashtable",
     "rq",
 ];

@@ -94,6 +94,9 @@ fn versions_differ_where_kernels_do() {
     assert_eq!(new.number("SCX_SLICE_INF"), Some(u64::MAX.into()));
     assert_eq!(new.number("SCX_TASK_CURSOR"), Some(i32::MIN.into()));
     assert_eq!(new.number("SCX_CAP_ENQ"), None);
+    assert!(!old.has_symbol("scx_tid_hash") && new.has_symbol("scx_tid_hash"));
+    assert!(new.symbol("scx_tid_hash").is_some() && new.has_symbol("runqueues"));
+    assert_eq!(new.btf().find("scx_tid_hash", Kind::Var), None);
     assert_eq!(old.kconfig("CONFIG_EXT_SUB_SCHED").as_deref(), Some("y"));
     assert_eq!(abi(Version::V7_0).kconfig("CONFIG_EXT_SUB_SCHED"), None);
     assert_eq!(new.kconfig("CONFIG_HZ").as_deref(), Some("250"));
@@ -150,7 +153,7 @@ fn mistakes_are_found_with_their_line() {
     for (text, says) in [
         ("struct a { int x; }", "x.h:1: it ends in the middle of a declaration"),
         ("struct a {\n\tint x\n};", "x.h:3: `;` is expected, not Sign('}')"),
-        ("\nint x;", "x.h:2: `x` is no function, and has no @var"),
+        ("\nint x;", "x.h:2: `x` is no function, and has neither @var"),
         ("enum e { A = 1 };", "x.h:1: `,` is expected, not Sign('}')"),
         ("enum e : u64 { A = 1, };", ""),
         ("enum e { A = 4294967296, };", "x.h:1: A is out of range"),

@@ -331,6 +331,20 @@ struct rq {
 
 @var struct task_struct *current_task;
 
+/* ---- Variables that only the list of symbols has ---- */
+
+@symbol volatile unsigned long jiffies;
+@symbol unsigned int nr_cpu_ids;
+
+struct rhashtable {
+	atomic_t nelems;
+};
+
+/* The table from tid to task. It is empty while no root scheduler asks for it. */
+@symbol @since 7.2 struct rhashtable scx_tid_hash;
+/* Where the next chunk of tids begins. */
+@symbol @since 7.2 atomic64_t scx_tid_cursor;
+
 /* What is being executed. */
 struct linux_binprm {
 	const char *filename;

@@ -13,6 +13,7 @@
  * 	@since 7.1	from that version on
  * 	@until 7.0	up to that version, and in it
  * 	@var		a variable that BPF can take the address of
+ * 	@symbol		the same, known to BPF by its name alone, as `void`
  * 	@traced		a function that fentry programs can be put on, and that none can call
  * All other functions are kfuncs, and may have
  * 	@acquire	what it returns must be released
