@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use scxlab_bpf::abi::{Abi, Version};
 use scxlab_bpf::btf::{Btf, Composite, Kind, Member, Type, TypeId};
-use scxlab_bpf::object::{Target, are_compatible};
+use scxlab_bpf::object::{Object, Target, are_compatible};
 
 /// The functions whose implied parameter Debian's 7.1 shows: `const struct bpf_prog_aux *aux`, the
 /// last. Its build lost their other prototype, without it, which the declarations have.
@@ -69,6 +69,94 @@ fn what_is_declared_is_what_kernels_have() {
         wrong.append(&mut check.wrong);
     }
     assert!(looked_at > 0, "no kernel is at hand: `scxlab kernels fetch 7.2` gets one");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// The real kernel as a target; its configuration and its list of symbols are as ours.
+struct Kernel<'a> {
+    btf: &'a Btf,
+    abi: &'a Abi,
+}
+
+impl Target for Kernel<'_> {
+    fn btf(&self) -> &Btf {
+        self.btf
+    }
+
+    fn kernel_version(&self) -> u32 {
+        self.abi.kernel_version()
+    }
+
+    fn kconfig(&self, name: &str) -> Option<String> {
+        self.abi.kconfig(name)
+    }
+
+    fn has_symbol(&self, name: &str) -> bool {
+        self.abi.has_symbol(name)
+    }
+}
+
+/// What a kernel says to an object: what it lacks, or what it has of what the object asks for.
+fn answer(bytes: &[u8], target: &dyn Target) -> Vec<String> {
+    let mut object = Object::parse(bytes).expect("it is an object");
+    let filled = object.fill_enumerators(target).expect("its variables are there");
+    match object.load(target) {
+        Err(err) => vec![format!("refused: {err}")],
+        Ok(image) => {
+            let kfuncs = image.kfuncs.iter().map(|kfunc| format!("kfunc {}", kfunc.symbol));
+            let ksyms = image.ksyms.iter().map(|ksym| format!("symbol {}", ksym.name));
+            let poison = image.poison.iter().map(|p| format!("poison {}: {}", p.insn, p.text));
+            let mut all: Vec<_> = kfuncs.chain(ksyms).chain(poison).collect();
+            all.push(format!("{filled} numbers"));
+            all
+        }
+    }
+}
+
+/// Objects that have been compiled here, if any, and those in the directory `SCXLAB_OBJECTS`.
+fn compiled() -> Vec<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bpf");
+    let dirs = [Some(here), env::var_os("SCXLAB_OBJECTS").map(PathBuf::from)];
+    let files = dirs.into_iter().flatten().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
+    let mut paths: Vec<_> = files.flatten().map(|file| file.path()).collect();
+    paths.retain(|path| path.to_string_lossy().ends_with(".bpf.o"));
+    paths.sort();
+    paths
+}
+
+#[test]
+fn objects_see_no_difference() {
+    let objects = compiled();
+    if objects.is_empty() {
+        eprintln!("skipped: nothing is compiled; cargo xtask bpf does that");
+    }
+    let mut wrong = Vec::new();
+    for version in Version::ALL {
+        let Some(btf) = real(version) else { continue };
+        let abi = Abi::new(version).expect("the declarations make sense");
+        let kernel = Kernel { btf: &btf, abi: &abi };
+        for path in &objects {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let bytes = fs::read(path).expect("it can be read");
+            let (ours, theirs) = (answer(&bytes, &abi), answer(&bytes, &kernel));
+            // On Debian's 7.1 an object meets functions with a parameter more.
+            let differ = |a: &[String], b: &[String]| -> Vec<String> {
+                let is_shown = |line: &str| SHOWN_AUX.iter().any(|name| line.contains(name));
+                let mut lines = a.iter().filter(|line| !b.contains(line)).cloned().collect();
+                if version == Version::V7_1 {
+                    let lines: &mut Vec<String> = &mut lines;
+                    lines.retain(|line| !is_shown(line));
+                }
+                lines
+            };
+            let (here, there) = (differ(&ours, &theirs), differ(&theirs, &ours));
+            let refused_there = version == Version::V7_1
+                && theirs.first().is_some_and(|line| line.starts_with("refused"));
+            if !refused_there && (!here.is_empty() || !there.is_empty()) {
+                wrong.push(format!("{name}, {version}: here {here:#?}, there {there:#?}"));
+            }
+        }
+    }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
