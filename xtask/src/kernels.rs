@@ -34,10 +34,24 @@ pub fn setup(root: &Path, versions: &[String], install: bool) -> Result<()> {
     versions.iter().try_for_each(|version| fetch(root, version))
 }
 
-/// Sets up, and runs the tests that boot kernels.
+/// Sets up, and runs the tests that look into kernels and boot them.
 pub fn test(root: &Path, install: bool) -> Result<()> {
     let versions: Vec<_> = TESTED.iter().map(|&version| version.to_owned()).collect();
     setup(root, &versions, install)?;
+    // What the engine is to a compiled scheduler, against what the kernels are.
+    cargo(
+        root,
+        &[
+            "test",
+            "--release",
+            "--package",
+            "scxlab-bpf",
+            "--features",
+            "real-kernels",
+            "--test",
+            "real_btf",
+        ],
+    )?;
     cargo(
         root,
         &[
