@@ -98,7 +98,10 @@ impl Target for Kernel<'_> {
 
 /// What a kernel says to an object: what it lacks, or what it has of what the object asks for.
 fn answer(bytes: &[u8], target: &dyn Target) -> Vec<String> {
-    let mut object = Object::parse(bytes).expect("it is an object");
+    let mut object = match Object::parse(bytes) {
+        Ok(object) => object,
+        Err(err) => return vec![format!("no object: {err}")],
+    };
     let filled = object.fill_enumerators(target).expect("its variables are there");
     match object.load(target) {
         Err(err) => vec![format!("refused: {err}")],

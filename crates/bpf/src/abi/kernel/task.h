@@ -141,7 +141,10 @@ struct cred {
 
 /* No task has one. */
 struct mempolicy {
+	unsigned short mode;
+	unsigned short flags;
 	nodemask_t nodes;
+	int home_node;
 };
 
 enum pid_type {
@@ -330,6 +333,25 @@ struct rq {
 @var struct rq runqueues;
 
 @var struct task_struct *current_task;
+/* The first CPU that shares its last cache, and how many do. */
+@var int sd_llc_id;
+@var int sd_llc_size;
+
+struct cpufreq_cpuinfo {
+	unsigned int max_freq;
+	unsigned int min_freq;
+};
+
+/* How fast a CPU runs. It is the same always, so no CPU has one. */
+struct cpufreq_policy {
+	struct cpufreq_cpuinfo cpuinfo;
+	unsigned int min;
+	unsigned int max;
+	unsigned int cur;
+};
+
+/* NULL */
+@var struct cpufreq_policy *cpufreq_cpu_data;
 
 /* ---- Variables that only the list of symbols has ---- */
 

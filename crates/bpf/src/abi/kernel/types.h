@@ -178,6 +178,16 @@ enum {
 	BPF_TASK_ITER_PROC_THREADS = 2,
 };
 
+struct bpf_perf_event_value {
+	__u64 counter;
+	__u64 enabled;
+	__u64 running;
+};
+
+/* Of guard() and its like, which leave an RCU section, or let preemption happen, at the end. */
+typedef struct { void *lock; } class_rcu_t;
+typedef struct { void *lock; } class_preempt_t;
+
 /* Only ever named: a program has a map's address, and looks at nothing in it. */
 struct bpf_map { };
 
