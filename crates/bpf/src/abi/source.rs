@@ -327,6 +327,8 @@ pub(super) const SOURCES: &[(&str, &str, Source)] = &[
     ("task_struct", "group_leader", Source::Task(Task::GroupLeader)),
     ("task_struct", "thread_pid", Source::Task(Task::ThreadPid)),
     ("task_struct", "thread_node", Source::Task(Task::ThreadNode)),
+    ("task_struct", "utime", Source::Task(Task::SumExecRuntime)),
+    ("task_struct", "stime", NONE),
     ("task_struct", "nvcsw", Source::Task(Task::Nvcsw)),
     ("task_struct", "nivcsw", Source::Task(Task::Nivcsw)),
     ("task_struct", "start_time", Source::Task(Task::StartTime)),

@@ -48,6 +48,7 @@ enum scx_consts {
 	SCX_CID_SHARD_MAX_CPUS = 512,
 };
 
+/* Why a scheduler ended. */
 enum scx_exit_kind {
 	SCX_EXIT_NONE = 0,
 	SCX_EXIT_DONE = 1,
@@ -64,6 +65,7 @@ enum scx_exit_kind {
 	@since 7.3 SCX_EXIT_ERROR_RESCUE = 1028,
 };
 
+/* Parts of an exit code that the kernel itself gives. */
 enum scx_exit_code : u64 {
 	SCX_ECODE_RSN_HOTPLUG = 0x100000000,
 	@since 7.1 SCX_ECODE_RSN_CGROUP_OFFLINE = 0x200000000,
@@ -93,6 +95,7 @@ enum scx_ops_flags : u64 {
 	SCX_OPS_HAS_CPU_PREEMPT = 0x100000000000000,
 };
 
+/* Ids of dispatch queues. One without SCX_DSQ_FLAG_BUILTIN is a scheduler's own. */
 enum scx_dsq_id_flags : u64 {
 	SCX_DSQ_FLAG_BUILTIN = 0x8000000000000000,
 	SCX_DSQ_FLAG_LOCAL_ON = 0x4000000000000000,
@@ -106,6 +109,7 @@ enum scx_dsq_id_flags : u64 {
 	SCX_DSQ_LOCAL_CPU_MASK = 0xffffffff,
 };
 
+/* SCX_ENQ_HEAD and SCX_ENQ_CPU_SELECTED moved in 6.19, with the core's flags that they stand for. */
 enum scx_enq_flags : u64 {
 	SCX_ENQ_WAKEUP = 1,
 	@until 6.18 SCX_ENQ_HEAD = 0x10,
@@ -150,6 +154,7 @@ enum scx_pick_idle_cpu_flags {
 	SCX_PICK_IDLE_IN_NODE = 2,
 };
 
+/* What scx_bpf_dsq_reenq() enqueues again. */
 @since 7.1 enum scx_reenq_flags : u64 {
 	SCX_REENQ_ANY = 1,
 	@since 7.3 SCX_REENQ_CAP_REVOKE = 2,
@@ -160,6 +165,7 @@ enum scx_pick_idle_cpu_flags {
 	__SCX_REENQ_TSR_MASK = 0xf00000000,
 };
 
+/* Which class took a CPU away. */
 enum scx_cpu_preempt_reason {
 	SCX_CPU_PREEMPT_RT = 0,
 	SCX_CPU_PREEMPT_DL = 1,
@@ -167,6 +173,7 @@ enum scx_cpu_preempt_reason {
 	SCX_CPU_PREEMPT_UNKNOWN = 3,
 };
 
+/* What a parent grants to a sub-scheduler. */
 @since 7.3 enum scx_cap_flags {
 	__SCX_CAP_ENQ_IMMED = 0,
 	__SCX_CAP_ENQ = 1,
@@ -182,6 +189,7 @@ enum scx_cpu_preempt_reason {
 	SCX_CAPS_REENQ_ON_LOSS = 3,
 };
 
+/* p->scx.flags */
 enum scx_ent_flags {
 	SCX_TASK_QUEUED = 1,
 	@since 7.1 SCX_TASK_IN_CUSTODY = 2,
@@ -214,6 +222,7 @@ enum scx_ent_flags {
 	SCX_TASK_CURSOR = -2147483648,
 };
 
+/* How far a task has come: in p->scx.flags from SCX_TASK_STATE_SHIFT on. Since 7.1 in scx_ent_flags. */
 @until 7.0 enum scx_task_state {
 	SCX_TASK_NONE = 0,
 	SCX_TASK_INIT = 1,
@@ -222,6 +231,7 @@ enum scx_ent_flags {
 	SCX_TASK_NR_STATES = 4,
 };
 
+/* p->scx.dsq_flags */
 enum scx_ent_dsq_flags {
 	SCX_TASK_DSQ_ON_PRIQ = 1,
 };
@@ -239,6 +249,7 @@ enum scx_dsq_iter_flags {
 	__SCX_DSQ_ITER_ALL_FLAGS = 0xc0010000,
 };
 
+/* p->scx.ops_state */
 enum scx_ops_state {
 	SCX_OPSS_NONE = 0,
 	SCX_OPSS_QUEUEING = 1,
@@ -247,6 +258,7 @@ enum scx_ops_state {
 	SCX_OPSS_QSEQ_SHIFT = 2,
 };
 
+/* rq->scx.flags */
 enum scx_rq_flags {
 	SCX_RQ_ONLINE = 1,
 	SCX_RQ_CAN_STOP_TICK = 2,
@@ -275,6 +287,7 @@ enum scx_tg_flags {
 	@since 7.3 SCX_TG_SUB_INIT = 4,
 };
 
+/* p->scx.kf_mask */
 @until 7.0 enum scx_kf_mask {
 	SCX_KF_UNLOCKED = 0,
 	SCX_KF_CPU_RELEASE = 1,
@@ -300,6 +313,7 @@ enum scx_tg_flags {
 	@since 7.2 SCX_KF_ALLOW_SELECT_CPU = 32,
 };
 
+/* How many operations `struct sched_ext_ops` has. */
 enum scx_opi {
 	SCX_OPI_BEGIN = 0,
 	SCX_OPI_NORMAL_BEGIN = 0,

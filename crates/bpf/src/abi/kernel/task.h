@@ -5,7 +5,7 @@
  * Every field has a value that the engine knows: `source.rs` says which. A task runs as root, in the
  * only namespace of each kind, on a machine with one memory node; that makes the fields of cred,
  * nsproxy and mempolicy what they are. Left out is what the engine has no value for: load averages
- * (se.avg), the split of CPU time in user and system (utime, stime), statistics (stats), I/O.
+ * (se.avg), statistics (stats), I/O.
  */
 
 /* Only ever compared with NULL. */
@@ -278,6 +278,9 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
 	struct list_head thread_node;
+	/* ns. All CPU time counts as user time, to the ns. */
+	u64 utime;
+	u64 stime;
 	unsigned long nvcsw;
 	unsigned long nivcsw;
 	/* ns. A thread that takes over a leader's pid takes this too. */
