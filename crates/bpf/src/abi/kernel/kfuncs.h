@@ -3,7 +3,8 @@
  * What BPF programs can call.
  *
  * The kernel's own parameter `aux`, which callers do not give, is not here, and neither are the
- * twins that have it (`_impl`) but for those that BPF programs called before it was implied.
+ * twins that have it (`_impl`) but for those that BPF programs called before it was implied. Which ones acquire, release, may give NULL or may sleep is as in Linux
+ * 7.2; functions that only 7.3 has are not marked.
  */
 
 /* ---- sched_ext ---- */
