@@ -1,17 +1,15 @@
 //! Compiled schedulers against the engine's declarations: what loads on the kernel loads here.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use scxlab_bpf::abi::{Abi, Version};
 use scxlab_bpf::object::Object;
 
-/// Objects that have been compiled here, if any, and those in the directory `SCXLAB_OBJECTS`.
+/// Objects that have been compiled here, if any.
 fn compiled() -> Vec<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/bpf");
-    let dirs = [Some(here), env::var_os("SCXLAB_OBJECTS").map(PathBuf::from)];
-    let files = dirs.into_iter().flatten().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
+    let files = fs::read_dir(here).into_iter().flatten();
     let mut paths: Vec<_> = files.flatten().map(|file| file.path()).collect();
     paths.retain(|path| path.to_string_lossy().ends_with(".bpf.o"));
     paths.sort();
@@ -30,7 +28,13 @@ fn compiled_schedulers_load() {
         let bytes = fs::read(path).expect("it can be read");
         for version in Version::ALL {
             let abi = Abi::new(version).expect("the declarations make sense");
-            let mut object = Object::parse(&bytes).expect("it is an object");
+            let mut object = match Object::parse(&bytes) {
+                Ok(object) => object,
+                Err(err) => {
+                    wrong.push(format!("{name}: {err}"));
+                    break;
+                }
+            };
             object.fill_enumerators(&abi).expect("its variables are there");
             match object.load(&abi) {
                 // Of what an object reads without a question, nothing may be missing. What it asks
