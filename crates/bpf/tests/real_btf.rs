@@ -2,8 +2,8 @@
 //!
 //! Each kernel that is at hand is looked at, from the images that `scxlab kernels` has, or from
 //! files `VERSION.btf` in the directory that `SCXLAB_BTF` names. Then compiled objects are loaded
-//! against both: ours, and those in the directory that `SCXLAB_OBJECTS` names. Deviations are listed here, and
-//! one that does not hold any more is a failure as well.
+//! against both: ours, and those in the directory that `SCXLAB_OBJECTS` names. Deviations are
+//! listed here, and one that does not hold any more is a failure as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
