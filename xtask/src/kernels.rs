@@ -65,6 +65,14 @@ pub fn test(root: &Path, install: bool) -> Result<()> {
     )
 }
 
+/// Compares what the engine is to a compiled scheduler with the kernels that are at hand, and with
+/// these, which are fetched. No lane does that: what a mirror has of a version changes.
+pub fn btf(root: &Path, versions: &[String]) -> Result<()> {
+    versions.iter().try_for_each(|version| fetch(root, version))?;
+    let package = ["test", "--release", "--package", "scxlab-bpf", "--features", "real-kernels"];
+    cargo(root, &[&package[..], &["--test", "real_btf", "--", "--nocapture"]].concat(), &[])
+}
+
 /// Sets up, and measures what tids cost.
 pub fn cost(root: &Path, args: &[String], install: bool) -> Result<()> {
     setup(root, &["7.2".to_owned()], install)?;

@@ -49,6 +49,12 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
+    /// Compares the kernel that the engine is to compiled schedulers with real ones: those at hand,
+    /// and those named
+    Btf {
+        /// Which to fetch first
+        versions: Vec<String>,
+    },
     /// Measures what the portable tids cost against the kernel's own, in one run of one kernel
     Cost {
         /// Get a compiler with pip if there is none
@@ -83,6 +89,9 @@ fn main() -> Result<ExitCode> {
         Command::Test(options) => (lanes_of(&[When::Both, When::Test, When::Slow]), options),
         Command::Kernels { versions, install } => {
             return kernels::setup(root, &versions, install).map(|()| ExitCode::SUCCESS);
+        }
+        Command::Btf { versions } => {
+            return kernels::btf(root, &versions).map(|()| ExitCode::SUCCESS);
         }
         Command::Agent => return agent::build(root).map(|()| ExitCode::SUCCESS),
         Command::Cost { install, args } => {

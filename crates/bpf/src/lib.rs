@@ -7,6 +7,7 @@
 //! where one calls the kernel or does what it must not. [`sched`] joins them to the engine.
 #![forbid(unsafe_code)]
 
+pub mod abi;
 pub mod btf;
 pub mod image;
 pub mod insn;

@@ -24,11 +24,16 @@ impl Names<'_> {
     }
 }
 
-/// The names in the section `.BTF` of `vmlinux`; none if it has no such section.
-pub fn names(vmlinux: &[u8]) -> Result<Option<Names<'_>>, BtfError> {
+/// The section `.BTF` of `vmlinux`, if it has one.
+pub fn section(vmlinux: &[u8]) -> Result<Option<&[u8]>, BtfError> {
     let file = object::File::parse(vmlinux).map_err(BtfError::Elf)?;
     let Some(section) = file.section_by_name(".BTF") else { return Ok(None) };
-    let btf = section.data().map_err(|_| BtfError::Btf)?;
+    section.data().map(Some).map_err(|_| BtfError::Btf)
+}
+
+/// The names in the section `.BTF` of `vmlinux`; none if it has no such section.
+pub fn names(vmlinux: &[u8]) -> Result<Option<Names<'_>>, BtfError> {
+    let Some(btf) = section(vmlinux)? else { return Ok(None) };
     strings(btf).map(|names| Some(Names(names))).ok_or(BtfError::Btf)
 }
 

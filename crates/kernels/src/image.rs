@@ -96,6 +96,15 @@ pub fn inspect(bytes: &[u8]) -> Result<Image, ImageError> {
     Ok(Image { release, features })
 }
 
+/// The image's BTF, as the kernel has it in `/sys/kernel/btf/vmlinux`; nothing if it has none.
+///
+/// # Errors
+/// It is no bzImage, or not a whole one.
+pub fn btf(bytes: &[u8]) -> Result<Option<Vec<u8>>, ImageError> {
+    let vmlinux = payload::unpack(Header::read(bytes)?.payload(bytes)?)?;
+    Ok(btf::section(&vmlinux)?.map(<[u8]>::to_vec))
+}
+
 /// Declared where sched_ext is built in, and nowhere else.
 const SCHED_EXT: &str = "sched_ext_ops";
 /// The lookup from tid to task: Linux 7.2 and later.

@@ -41,7 +41,7 @@ pub use self::target::{Kernel, Target, version_code};
 pub use self::value::{Value, decode, encode};
 use self::variables::VarSection;
 use crate::Image;
-use crate::btf::{Btf, BtfExt, Kind, linkage};
+use crate::btf::{Btf, BtfExt, Kind, TypeId, linkage};
 use crate::image::{Map, MapType};
 
 /// `BPF_F_MMAPABLE`.
@@ -78,6 +78,15 @@ impl fmt::Debug for Object {
         let programs: Vec<_> = self.programs().collect();
         f.debug_struct("Object").field("programs", &programs).finish_non_exhaustive()
     }
+}
+
+/// Whether a type of an object can be taken for one of a kernel, as the type of a function that it
+/// calls must be (`bpf_core_types_are_compat()` in libbpf).
+///
+/// # Errors
+/// The types lead too far.
+pub fn are_compatible(local: (&Btf, TypeId), kernel: (&Btf, TypeId)) -> Result<bool, String> {
+    compat::types_are_compatible(&mut compat::Matching::default(), local, kernel)
 }
 
 /// Takes an object apart and relocates it for a kernel, as it is.
