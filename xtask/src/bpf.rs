@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::run::cargo;
+
 /// Where sources are.
 const SOURCES: &[&str] = &["schedulers/bpf", "bpf", "bpf/claims", "bpf/tests"];
 /// Where objects go, and below it all that is needed on the way.
@@ -66,6 +68,15 @@ pub fn build(root: &Path, install: bool) -> Result<()> {
         compile(root, &compiler, &source)?;
     }
     Ok(())
+}
+
+/// Compiles every scheduler, and runs the tests that want them compiled.
+pub fn test(root: &Path, install: bool) -> Result<()> {
+    build(root, install)?;
+    let loader = ["test", "--package", "scxlab-bpf", "--test", "loader", "--test", "abi_objects"];
+    cargo(root, &loader, &[])?;
+    let engine = ["test", "--package", "scxlab", "--features", "compiled", "--test", "compiled"];
+    cargo(root, &engine, &[])
 }
 
 fn compile(root: &Path, compiler: &Compiler, source: &Path) -> Result<()> {

@@ -30,6 +30,8 @@ pub enum What {
     Cargo { args: &'static [&'static str], env: &'static [(&'static str, &'static str)] },
     /// See [`crate::hygiene`].
     Hygiene,
+    /// See [`crate::bpf::test`].
+    Compiled,
     /// See [`crate::kernels::test`].
     Kernels,
 }
@@ -101,6 +103,8 @@ pub const LANES: &[Lane] = &[
             env: &[("RUSTDOCFLAGS", "-D warnings")],
         },
     },
+    // Compiles the schedulers in BPF C, and runs them on the engine.
+    Lane { name: "compiled", when: When::Test, needs: &[C_LINKER, PIP], what: What::Compiled },
     // Boots kernels of Debian in QEMU, and runs schedulers on them.
     Lane {
         name: "kernels",

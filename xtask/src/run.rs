@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::lanes::{Lane, What, When};
 use crate::needs::Need;
-use crate::{Options, hygiene, kernels};
+use crate::{Options, bpf, hygiene, kernels};
 
 /// What became of a lane.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,6 +55,7 @@ fn run_lane(root: &Path, lane: &Lane, options: Options) -> Outcome {
     let result = match &lane.what {
         What::Cargo { args, env } => cargo(root, args, env),
         What::Hygiene => hygiene::check(root),
+        What::Compiled => bpf::test(root, options.install),
         What::Kernels => kernels::test(root, options.install),
     };
     match result {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
+use scxlab_bpf::abi::Version;
 use scxlab_engine::Nanos;
 
 use crate::duration;
@@ -77,6 +78,10 @@ pub struct RunArgs {
     /// Set an option of the scheduler; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<Setting>,
+    /// The kernel that the engine looks like to a compiled scheduler: 6.16 to 7.3; it behaves as 7.2
+    /// [default: 7.2]
+    #[arg(long, value_name = "VERSION")]
+    pub kernel_abi: Option<Version>,
     /// Write the report as JSON (to standard output, and nothing else, for -)
     #[arg(long, value_name = "FILE|-")]
     pub json: Option<PathBuf>,

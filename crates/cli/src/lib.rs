@@ -14,6 +14,7 @@
 pub mod args;
 mod check;
 pub mod claims;
+mod compiled;
 pub mod demo;
 pub mod duration;
 pub mod human;

@@ -11,6 +11,7 @@ use scxlab_schedulers::Builtin;
 use scxlab_workload::{MAX_TEXT, Workload};
 
 use crate::args::{MachineArgs, RunArgs, Setting};
+use crate::compiled;
 use crate::duration;
 use crate::output::reason;
 use crate::status::Failure;
@@ -25,11 +26,11 @@ const DEFAULT_DURATION: Nanos = Nanos::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The scheduler's name.
-    pub name: &'static str,
+    pub name: String,
     /// The scheduler.
     pub scheduler: Arc<dyn Scheduler>,
     /// All its options, with their values.
-    pub options: Vec<(&'static str, String)>,
+    pub options: Vec<(String, String)>,
     /// Those that were set.
     pub set: Vec<Setting>,
     /// The workload's name.
@@ -48,16 +49,16 @@ impl Plan {
     pub fn new(args: &RunArgs) -> Result<Self, Failure> {
         args.on.require_engine()?;
         args.machine.refuse_a_vm_s()?;
-        let (builtin, scheduler) = scheduler(&args.scheduler, &args.set)?;
+        let Chosen { name, scheduler, options } = choose(args)?;
         let cpus = args.machine.engine_cpus();
         let workload = workload(&args.workload, cpus)?;
         let duration = run_time(args.duration, &workload)?;
         let mut config = machine(&args.machine, args.seed, &workload)?;
         config.trace = args.trace.is_some();
         Ok(Self {
-            name: builtin.name,
+            name,
             scheduler,
-            options: effective(builtin, &args.set),
+            options,
             set: args.set.clone(),
             workload: workload.name,
             config,
@@ -67,14 +68,19 @@ impl Plan {
 
     /// The value of an option, if the scheduler has it.
     pub fn option(&self, key: &str) -> Option<&str> {
-        self.options.iter().find(|(k, _)| *k == key).map(|(_, value)| value.as_str())
+        self.options.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
     /// The scheduler with the options that were set: `qmap key=pid`.
     pub fn title(&self) -> String {
-        let set = self.set.iter().map(|Setting { key, value }| format!(" {key}={value}"));
-        std::iter::once(self.name.to_owned()).chain(set).collect()
+        title(&self.name, &self.set)
     }
+}
+
+/// A scheduler with the options that were set: `qmap key=pid`.
+pub(crate) fn title(name: &str, set: &[Setting]) -> String {
+    let set = set.iter().map(|Setting { key, value }| format!(" {key}={value}"));
+    std::iter::once(name.to_owned()).chain(set).collect()
 }
 
 /// Whether a scheduler's name is that of a file.
@@ -82,19 +88,48 @@ pub(crate) fn is_file(name: &str) -> bool {
     name.ends_with(".o") || name.contains('/')
 }
 
+/// What a compiled scheduler is called: its file's name, without `.bpf.o`.
+pub(crate) fn file_name(file: &str) -> String {
+    let name = Path::new(file).file_name().unwrap_or_default().to_string_lossy();
+    name.trim_end_matches(".o").trim_end_matches(".bpf").to_owned()
+}
+
+/// A scheduler for the engine.
+struct Chosen {
+    name: String,
+    scheduler: Arc<dyn Scheduler>,
+    options: Vec<(String, String)>,
+}
+
+/// The scheduler that was asked for, built in or compiled.
+fn choose(args: &RunArgs) -> Result<Chosen, Failure> {
+    if is_file(&args.scheduler) {
+        let hz = args.machine.hz.unwrap_or(HZ);
+        let version = args.kernel_abi.unwrap_or_default();
+        let scheduler = compiled::load(&args.scheduler, &args.set, version, hz)?;
+        let options = args.set.iter().map(|set| (set.key.clone(), set.value.clone()));
+        return Ok(Chosen {
+            name: file_name(&args.scheduler),
+            scheduler: Arc::new(scheduler),
+            options: options.collect(),
+        });
+    }
+    if let Some(version) = args.kernel_abi {
+        return Err(Failure::wrong(format_args!(
+            "--kernel-abi {version}: only a compiled scheduler asks which kernel it is on; leave it \
+             out, or give a .bpf.o file"
+        )));
+    }
+    let (builtin, scheduler) = builtin(&args.scheduler, &args.set)?;
+    let options = effective(builtin, &args.set);
+    Ok(Chosen { name: builtin.name.to_owned(), scheduler, options })
+}
+
 /// A built-in scheduler with its options set.
-pub(crate) fn scheduler(
+pub(crate) fn builtin(
     name: &str,
     set: &[Setting],
 ) -> Result<(&'static Builtin, Arc<dyn Scheduler>), Failure> {
-    if is_file(name) {
-        let known: Vec<_> = scxlab_schedulers::BUILTINS.iter().map(|b| b.name).collect();
-        return Err(Failure::missing(format_args!(
-            "{name}: compiled schedulers do not run on the engine yet; give --on vm:7.2, or use a \
-             built-in one: {}",
-            known.join(", ")
-        )));
-    }
     let settings: Vec<_> = set.iter().map(|s| (s.key.clone(), s.value.clone())).collect();
     let scheduler = scxlab_schedulers::create(name, &settings).map_err(Failure::wrong)?;
     let builtin = scxlab_schedulers::BUILTINS.iter().find(|builtin| builtin.name == name);
@@ -104,7 +139,7 @@ pub(crate) fn scheduler(
 }
 
 /// Every option's value: the last that was set, or the default. Numbers are written in one way.
-fn effective(builtin: &Builtin, set: &[Setting]) -> Vec<(&'static str, String)> {
+fn effective(builtin: &Builtin, set: &[Setting]) -> Vec<(String, String)> {
     let value = |key: &str, default: &str| {
         let set = set.iter().rev().find(|setting| setting.key == key);
         let value = set.map_or(default, |setting| setting.value.as_str());
@@ -113,7 +148,8 @@ fn effective(builtin: &Builtin, set: &[Setting]) -> Vec<(&'static str, String)> 
             _ => value.to_owned(),
         }
     };
-    builtin.options.iter().map(|option| (option.key, value(option.key, option.default))).collect()
+    let all = builtin.options.iter();
+    all.map(|option| (option.key.to_owned(), value(option.key, option.default))).collect()
 }
 
 /// A built-in workload, or a file.

@@ -129,7 +129,6 @@ impl Report {
     pub fn new(plan: &Plan, outcome: &Outcome) -> Self {
         let Outcome { exit, stats, lost, .. } = outcome;
         let flags = plan.scheduler.ops().flags;
-        let options = plan.options.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
         let events = outcome.events.iter().map(|(name, count)| (name.to_owned(), count));
         let stalled = lost.iter().map(|task| StalledPart {
             comm: task.comm.clone(),
@@ -140,10 +139,10 @@ impl Report {
         });
         Self {
             scheduler: SchedulerPart {
-                name: plan.name.to_owned(),
+                name: plan.name.clone(),
                 key: plan.option("key").map(str::to_owned),
                 flags: flags.iter_names().map(|(name, _)| format!("SCX_OPS_{name}")).collect(),
-                options: Pairs(options.collect()),
+                options: Pairs(plan.options.clone()),
             },
             backend: "engine",
             kernel: None,

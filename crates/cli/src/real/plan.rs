@@ -1,6 +1,6 @@
 //! From the command line to a run on a real kernel.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use scxlab_engine::Nanos;
@@ -8,7 +8,7 @@ use scxlab_protocol::{Job, Run, Setting, Task, WorkloadSource};
 
 use super::objects;
 use super::place::Where;
-use crate::args::{MachineArgs, RunArgs, Setting as Set};
+use crate::args::{MachineArgs, RunArgs};
 use crate::plan::{self, Plan};
 use crate::status::Failure;
 
@@ -49,12 +49,18 @@ impl RealPlan {
                 "--trace: a real kernel's trace is not written; leave it out, or give --on engine",
             ));
         }
+        if let Some(version) = args.kernel_abi {
+            return Err(Failure::wrong(format_args!(
+                "--kernel-abi {version}: a real kernel is the version that it is; leave it out, or \
+                 give --on engine"
+            )));
+        }
         let is_file = plan::is_file(&args.scheduler);
         let object = match is_file {
             true => objects::named(&args.scheduler)?,
             false => {
                 // Refuses unknown names, keys and values as the engine does.
-                plan::scheduler(&args.scheduler, &args.set)?;
+                plan::builtin(&args.scheduler, &args.set)?;
                 objects::builtin(&args.scheduler)?
             }
         };
@@ -69,9 +75,7 @@ impl RealPlan {
             false => Some(engine_plan(args, cpus, duration)?),
         };
         let options: Vec<(String, String)> = match &engine {
-            Some(plan) => {
-                plan.options.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
-            }
+            Some(plan) => plan.options.clone(),
             None => args.set.iter().map(|set| (set.key.clone(), set.value.clone())).collect(),
         };
         let set = options
@@ -84,11 +88,9 @@ impl RealPlan {
             workload: source(&args.workload)?,
             duration_ns: duration.0,
         });
-        let name = Path::new(&args.scheduler).file_name().unwrap_or_default().to_string_lossy();
-        let name = name.trim_end_matches(".o").trim_end_matches(".bpf").to_owned();
-        let set = args.set.iter().map(|Set { key, value }| format!(" {key}={value}"));
+        let name = plan::file_name(&args.scheduler);
         Ok(Self {
-            title: std::iter::once(name.clone()).chain(set).collect(),
+            title: plan::title(&name, &args.set),
             scheduler: name,
             options,
             workload: workload.name,

@@ -1,0 +1,90 @@
+//! A compiled scheduler for the engine: the file, filled in as its own user space would.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use scxlab_bpf::abi::{Abi, Version};
+use scxlab_bpf::object::{Object, limits};
+use scxlab_bpf::sched::{BpfScheduler, LoadError};
+
+use crate::args::Setting;
+use crate::output::reason;
+use crate::status::Failure;
+
+/// The flag with which the kernel keeps a table of tids.
+const TID_TO_TASK: &str = "SCX_OPS_TID_TO_TASK";
+
+/// How the portable tid's header tells that the kernel has that flag.
+const NATIVE_TIDS: &str = "__SCX_OPS_TID_TO_TASK";
+
+/// The portable tid's own program, for kernels that have no tids.
+const LAST_SWITCH: &str = "scx_tid_last_switch";
+
+/// Room for the debug dump: as much as the kernel makes by default, `SCX_EXIT_DUMP_DFL_LEN`.
+const DUMP: usize = 32 << 10;
+
+/// Loads a file for the engine, as a kernel of this version with so many ticks a second.
+pub(crate) fn load(
+    file: &str,
+    set: &[Setting],
+    version: Version,
+    hz: u32,
+) -> Result<BpfScheduler, Failure> {
+    let wrong = |why: &dyn std::fmt::Display| Failure::wrong(format_args!("{file}: {why}"));
+    let abi = Abi::new(version).map_err(|err| wrong(&err))?.with_hz(hz);
+    let bytes = read(Path::new(file)).map_err(|why| wrong(&why))?;
+    let mut object = Object::parse(&bytes).map_err(|err| wrong(&err))?;
+    fill_in(&mut object, &abi).map_err(|err| wrong(&err))?;
+    for Setting { key, value } in set {
+        let unset = |err| wrong(&format_args!("--set {key}={value}: {err}"));
+        object.set(key, value).map_err(unset)?;
+    }
+    let image = object.load(&abi).map_err(|err| wrong(&err))?;
+    for note in &image.notes {
+        eprintln!("scxlab: {file}: {note}");
+    }
+    BpfScheduler::new(image, scxlab_bpf::object::Target::btf(&abi)).map_err(|err| match err {
+        LoadError::Missing(all) => Failure::missing(format_args!(
+            "{file}: the engine, as Linux {version}, does not have what it needs:\n  {}\n--on \
+             vm:{version} runs it on a kernel that has",
+            all.join("\n  ")
+        )),
+        other => wrong(&other),
+    })
+}
+
+/// What a scheduler's user space does before it loads it, as the agent does it on a real kernel: the
+/// kernel's numbers, room for a dump, and the flag for tids if the scheduler has the portable tid.
+fn fill_in(object: &mut Object, abi: &Abi) -> Result<(), scxlab_bpf::object::Error> {
+    object.fill_enumerators(abi)?;
+    if object.has("uei_dump_len") && object.has("uei_dump") {
+        object.resize(".data.uei_dump", DUMP)?;
+        object.set("uei_dump_len", &DUMP.to_string())?;
+    }
+    let Some(flag) = abi.number(TID_TO_TASK).filter(|_| object.has(NATIVE_TIDS)) else {
+        return Ok(());
+    };
+    let flags: Vec<String> = object.struct_ops().map(|(name, _)| format!("{name}.flags")).collect();
+    for flags in flags {
+        let known = object.number(&flags).unwrap_or(0);
+        object.set(&flags, &(known | flag).to_string())?;
+    }
+    // The kernel lets go of its tasks itself.
+    if object.programs().any(|(name, _, _)| name == LAST_SWITCH) {
+        object.set_autoload(LAST_SWITCH, false)?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let cannot = |err| format!("cannot read it: {}", reason(&err));
+    let file = File::open(path).map_err(cannot)?;
+    let mut bytes = Vec::new();
+    // A byte more than may be there: enough to see that it is too long, of a device too.
+    file.take(limits::FILE as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() > limits::FILE {
+        return Err(format!("it has more than {} bytes", limits::FILE));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,93 @@
+//! Compiled schedulers on the engine, by the real command. `cargo xtask bpf` compiles them.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// An object of ours.
+fn object(name: &str) -> String {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bpf");
+    let path = Path::new(root).join(format!("{name}.bpf.o"));
+    assert!(path.is_file(), "{name} is not compiled: `cargo xtask bpf` does that");
+    path.display().to_string()
+}
+
+fn scxlab(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_scxlab"))
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the command starts")
+}
+
+/// Runs with `--json -`; the exit status and the report.
+fn report(args: &[&str]) -> (Option<i32>, Value) {
+    let output = scxlab(&[&["run"], args, &["--json", "-"]].concat());
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(!err.contains("panicked"), "{args:?}: {err}");
+    let report = serde_json::from_slice(&output.stdout);
+    (output.status.code(), report.unwrap_or_else(|_| panic!("{args:?}: no report: {err}")))
+}
+
+/// The debug build's checks after every event take their time.
+const SHORT: &[&str] = &["--cpus", "2", "--duration", "500ms"];
+
+#[test]
+fn simple_is_clean() {
+    let simple = object("simple");
+    for workload in ["mixed", "nonleader-exec", "exit-storm", "hogs"] {
+        let args = [&[&simple, "--workload", workload], SHORT].concat();
+        let (status, report) = report(&args);
+        assert_eq!(status, Some(0), "{workload}: {}", report["exit"]);
+        assert_eq!(report["exit"]["kind"], 64, "{workload}");
+        assert_eq!(report["scheduler"]["name"], "simple");
+        assert!(report["counters"]["global"].as_u64() > Some(0), "{workload}: {report}");
+    }
+}
+
+#[test]
+fn the_same_run_is_the_same_bytes() {
+    let simple = object("simple");
+    let run = |seed| {
+        let args = [&["run", &simple, "--seed", seed, "--json", "-"], SHORT].concat();
+        scxlab(&args).stdout
+    };
+    let first = run("7");
+    assert!(!first.is_empty());
+    assert!(first == run("7"), "two runs with one seed differ");
+    assert!(first != run("8"), "the seed makes no difference");
+}
+
+#[test]
+fn its_variables_are_set_by_name() {
+    let simple = object("simple");
+    let run = |set: &[&str]| report(&[&[&*simple, "--workload", "hogs"], SHORT, set].concat()).1;
+    let (longer, fifo) = (run(&["--set", "slice_us=100000"]), run(&["--set", "order=fifo"]));
+    assert_eq!(longer["scheduler"]["options"]["slice_us"], "100000");
+    assert!(longer["counters"]["global"].as_u64() < fifo["counters"]["global"].as_u64());
+}
+
+#[test]
+fn what_is_wrong_is_said_in_one_message() {
+    let simple = object("simple");
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let bytes = std::fs::read(&simple).expect("it is there");
+    let half = tempfile::NamedTempFile::with_suffix(".bpf.o").expect("there is room");
+    std::fs::write(half.path(), &bytes[..bytes.len() / 2]).expect("there is room");
+    let half = half.path().to_str().expect("a name in UTF-8");
+    for (args, part) in [
+        (&["./no-such.bpf.o"][..], "No such file"),
+        (&[manifest], "not a BPF object"),
+        (&[half], "not a BPF object"),
+        (&[&simple, "--set", "slice=1"], "no variable `slice`; there are: order, slice_us"),
+        (&[&simple, "--set", "order=lifo"], "order_vtime, order_fifo"),
+        (&["qmap", "--kernel-abi", "7.1"], "only a compiled scheduler"),
+    ] {
+        let output = scxlab(&[&["run"], args].concat());
+        let err = String::from_utf8(output.stderr).expect("the message is text");
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {err}");
+        assert!(err.contains(part), "{args:?}: {err}");
+        assert_eq!(err.lines().count(), 1, "{args:?}: {err}");
+    }
+}
