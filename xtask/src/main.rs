@@ -3,6 +3,7 @@
 
 mod agent;
 mod bpf;
+mod fuzz;
 mod hygiene;
 mod kernels;
 mod lanes;
@@ -55,6 +56,14 @@ enum Command {
         /// Which to fetch first
         versions: Vec<String>,
     },
+    /// Fuzzes what reads compiled schedulers, until it finds something or the time is over
+    Fuzz {
+        /// object, btf or machine [default: one after the other]
+        target: Option<String>,
+        /// How long each may take
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Measures what the portable tids cost against the kernel's own, in one run of one kernel
     Cost {
         /// Get a compiler with pip if there is none
@@ -94,6 +103,9 @@ fn main() -> Result<ExitCode> {
             return kernels::btf(root, &versions).map(|()| ExitCode::SUCCESS);
         }
         Command::Agent => return agent::build(root).map(|()| ExitCode::SUCCESS),
+        Command::Fuzz { target, seconds } => {
+            return fuzz::run(root, target.as_deref(), seconds).map(|()| ExitCode::SUCCESS);
+        }
         Command::Cost { install, args } => {
             return kernels::cost(root, &args, install).map(|()| ExitCode::SUCCESS);
         }

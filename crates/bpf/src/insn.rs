@@ -32,6 +32,13 @@ impl Insn {
         }
     }
 
+    /// Its little-endian bytes.
+    pub fn write(self) -> [u8; Self::SIZE] {
+        let [off0, off1] = self.off.to_le_bytes();
+        let [a, b, c, d] = self.imm.to_le_bytes();
+        [self.code, self.dst & 0xf | self.src << 4, off0, off1, a, b, c, d]
+    }
+
     /// The code of a call.
     pub const CALL: u8 = 0x85;
     /// The code of a 64-bit immediate load.

@@ -14,6 +14,7 @@ pub mod insn;
 pub mod machine;
 pub mod object;
 pub mod sched;
+pub mod trial;
 
 pub use image::Image;
 pub use insn::Insn;

@@ -5,33 +5,12 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use scxlab_bpf::object::{Object, load};
+use scxlab_bpf::trial;
 
 use crate::sample::{kernel, scheduler};
 
-/// What a fuzzer would call.
 fn try_all(bytes: &[u8]) {
-    let kernel = kernel();
-    let Ok(mut object) = Object::parse(bytes) else { return };
-    let _ = object.fill_enumerators(&kernel);
-    let _ = object.set("limits.table[1]", "-3");
-    let _ = object.set("tag", "text");
-    let _ = object.resize(".bss", 100);
-    let _ = object.clear_operation("sample_ops", "init");
-    if let Ok(image) = object.load(&kernel) {
-        // What refers to something refers to what is there.
-        for function in &image.functions {
-            assert!(function.start + function.len <= image.insns.len());
-        }
-        for line in &image.lines {
-            assert!(line.insn < image.insns.len());
-        }
-        for global in &image.globals {
-            assert!(global.map < image.maps.len());
-        }
-        for ops in &image.struct_ops {
-            assert!(ops.operations.iter().all(|&(_, program)| program < image.programs.len()));
-        }
-    }
+    trial::object(bytes, &kernel());
 }
 
 /// Objects that have been compiled here, if any.
