@@ -148,6 +148,27 @@ pub fn reason(err: &io::Error) -> String {
     }
 }
 
+/// Refuses to write over what a run reads: its files, each with what it is.
+///
+/// # Errors
+/// The file at `path`, which `option` names, is one of them.
+pub fn spare(inputs: &[(&str, &Path)], option: &str, path: &Path) -> Result<(), Failure> {
+    match inputs.iter().find(|(_, input)| same_file(path, input)) {
+        Some((what, _)) => {
+            let path = path.display();
+            let message = format!("{option} {path}: that is the {what}; give another name");
+            Err(Failure::wrong(message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether both are there, and are one regular file.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
+    real(a).is_some_and(|a| real(b) == Some(a))
+}
+
 /// Where the JSON report goes.
 #[derive(Debug)]
 pub enum JsonTarget {

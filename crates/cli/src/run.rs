@@ -6,7 +6,7 @@ use scxlab_engine::{Nanos, Record};
 
 use crate::args::RunArgs;
 use crate::human::{self, Hints};
-use crate::output::{JsonTarget, OutputFile, Terminal};
+use crate::output::{JsonTarget, OutputFile, Terminal, same_file, spare};
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -53,12 +53,8 @@ fn outputs(args: &RunArgs) -> Result<(JsonTarget, Option<OutputFile>), Failure> 
         return Err(Failure::wrong("--trace -: a trace needs a file; give its name"));
     }
     for (option, path) in [("--json", json_file), ("--trace", trace)] {
-        if let Some(path) = path
-            && same_file(path, workload)
-        {
-            let path = path.display();
-            let message = format!("{option} {path}: that is the workload; give another name");
-            return Err(Failure::wrong(message));
+        if let Some(path) = path {
+            spare(&[("workload", workload)], option, path)?;
         }
     }
     let json = JsonTarget::open(args.json.as_deref())?;
@@ -69,12 +65,6 @@ fn outputs(args: &RunArgs) -> Result<(JsonTarget, Option<OutputFile>), Failure> 
     }
     let trace_file = trace.map(|path| OutputFile::create("--trace", path)).transpose()?;
     Ok((json, trace_file))
-}
-
-/// Whether both are there, and are one regular file.
-fn same_file(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
-    real(a).is_some_and(|a| real(b) == Some(a))
 }
 
 struct Watcher<'a> {

@@ -15,13 +15,16 @@ mod plan;
 mod session;
 mod text;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use scxlab_engine::Nanos;
 
+use self::place::Where;
+
 use crate::args::RunArgs;
 use crate::human::{self, Hints};
-use crate::output::{JsonTarget, Terminal};
+use crate::output::{JsonTarget, Terminal, spare};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::session::{Observer, Session};
@@ -38,7 +41,7 @@ pub use plan::RealPlan;
 /// not attached all the time, or the workload did not run.
 pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
     let plan = RealPlan::new(args)?;
-    let json = JsonTarget::open(args.json.as_deref())?;
+    let json = output(args, &plan)?;
     let outcome = session::run(&plan, terminal)?;
     let mut report = outcome.report(&plan);
     if let Some(plan) = &plan.engine {
@@ -57,6 +60,20 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
     }
     json.write(&report, terminal)?;
     Ok(if report.ejected() { Status::Failed } else { Status::Fine })
+}
+
+/// Opens the file that the run writes. It may be none that the run reads.
+fn output(args: &RunArgs, plan: &RealPlan) -> Result<JsonTarget, Failure> {
+    let json = args.json.as_deref();
+    if let Some(path) = json.filter(|path| path.as_os_str() != "-") {
+        let mut inputs =
+            vec![("workload", Path::new(&args.workload)), ("scheduler", plan.object.as_path())];
+        if let Where::Vm(machine) = &plan.place {
+            inputs.push(("kernel", &machine.image));
+        }
+        spare(&inputs, "--json", path)?;
+    }
+    JsonTarget::open(json)
 }
 
 /// The same on the engine, unless somebody wants to stop.

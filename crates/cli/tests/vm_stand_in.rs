@@ -1,0 +1,86 @@
+//! The command's side of a VM: with an image that boots nowhere, objects that nobody loads, and a
+//! shell script in QEMU's place.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use scxlab_kernels::synthetic;
+use tempfile::TempDir;
+
+/// All files that the command asks for.
+struct Lab {
+    dir: TempDir,
+}
+
+impl Lab {
+    /// QEMU is this script.
+    fn new(qemu: &str) -> Self {
+        let lab = Self { dir: tempfile::tempdir().expect("a directory") };
+        lab.write("bzImage", synthetic::kernel("99.1.2", &["sched_ext_ops"]));
+        lab.write("w.json", r#"{ "tasks": { "t": { "run": 5 } } }"#);
+        for name in ["qmap", "watch", "lookup", "tree"] {
+            lab.write(&format!("{name}.bpf.o"), "an object");
+        }
+        let qemu = lab.write("qemu", format!("#!/bin/sh\nhere=${{0%/*}}\n{qemu}\n"));
+        fs::set_permissions(qemu, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        fs::create_dir(lab.path("tmp")).expect("created");
+        lab
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        fs::write(self.path(name), content).expect("written");
+        self.path(name)
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).expect("it is there")
+    }
+
+    /// The command, in the directory with all these files.
+    fn command(&self, words: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scxlab"));
+        command
+            .args(words.split_whitespace())
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .env("SCXLAB_BPF", self.dir.path())
+            .env("SCXLAB_AGENT", "/bin/true")
+            .env("SCXLAB_QEMU", self.path("qemu"))
+            .env("TMPDIR", self.path("tmp"));
+        command
+    }
+
+    /// Status and message; nothing temporary is left.
+    fn failure(&self, words: &str) -> (Option<i32>, String) {
+        let output = self.command(words).output().expect("it runs");
+        let left = fs::read_dir(self.path("tmp")).expect("it is there").count();
+        assert_eq!(left, 0, "{words}");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+#[test]
+fn what_a_run_reads_is_not_overwritten() {
+    let lab = Lab::new("exit 1");
+    for (file, what) in [("w.json", "workload"), ("qmap.bpf.o", "scheduler"), ("bzImage", "kernel")]
+    {
+        let before = lab.read(file);
+        // By another name.
+        let name = Path::new("tmp/..").join(file);
+        let words = format!(
+            "run ./qmap.bpf.o --on vm:./bzImage --accel tcg --workload w.json --json {}",
+            name.display()
+        );
+        let (status, message) = lab.failure(&words);
+        assert_eq!(status, Some(2), "{message}");
+        let says = format!("{}: that is the {what}; give another name", name.display());
+        assert!(message.contains(&says), "{message}");
+        assert!(lab.read(file) == before, "{file} is another");
+    }
+}
