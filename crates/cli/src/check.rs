@@ -26,10 +26,10 @@ struct ClaimPart {
 
 /// Checks every claim.
 pub(crate) fn check(args: &ClaimsArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
-    let json = JsonTarget::open(args.json.as_deref())?;
     if !matches!(args.on, Place::Vm(_)) {
         MachineArgs { accel: args.accel, ..MachineArgs::default() }.refuse_a_vm_s()?;
     }
+    let json = JsonTarget::open(args.json.as_deref())?;
     let (place, kernel, outcomes) = match args.on {
         Place::Engine => ("engine", None, check_all(args.seed)),
         _ => {
