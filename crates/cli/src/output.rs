@@ -1,5 +1,6 @@
 //! Where output goes: the terminal or a pipe, and the files of `--json` and `--trace`.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
@@ -137,6 +138,12 @@ impl OutputFile {
 fn cannot_write(option: &str, path: &Path, err: &io::Error) -> Failure {
     let path = path.display();
     Failure::wrong(format_args!("{option} {path}: cannot write it: {}", reason(err)))
+}
+
+/// Says something beside the report, on standard error. That nobody can read it there is no reason to
+/// stop.
+pub fn aside(what: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "scxlab: {what}");
 }
 
 /// The reason as text, without the number that the standard library appends.

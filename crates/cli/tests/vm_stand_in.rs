@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use scxlab_kernels::synthetic;
+use scxlab_protocol::{Finding, Hello, Kernel, Record, Verdict};
 use tempfile::TempDir;
 
 /// All files that the command asks for.
@@ -83,4 +84,29 @@ fn what_a_run_reads_is_not_overwritten() {
         assert!(message.contains(&says), "{message}");
         assert!(lab.read(file) == before, "{file} is another");
     }
+}
+
+/// The first word of this command's own agent, and then these.
+fn said(records: &[Record]) -> String {
+    let release = "99.1.2".to_owned();
+    let kernel = Kernel { release, cpus: 2, sched_ext: true, native_tid: true };
+    let hello = Record::Hello(Hello::on(kernel));
+    let line = |record| serde_json::to_string(record).expect("a record") + "\n";
+    std::iter::once(&hello).chain(records).map(line).collect()
+}
+
+/// What is said there is lost; what is printed is not.
+#[test]
+fn a_standard_error_that_cannot_be_written_changes_nothing() {
+    let lab = Lab::new("cat \"$here/said\"");
+    let (verdict, evidence) = (Verdict::Held, "seen".to_owned());
+    lab.write("said", said(&[Record::Claim(Finding { claim: 7, verdict, evidence })]));
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+    let mut command = lab.command("claims --on vm:./bzImage --accel tcg --json -");
+    let output = command.stderr(full).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(3));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let claims = report["claims"].as_array().expect("a list");
+    let held = |claim: &&serde_json::Value| claim["verdict"] == "held";
+    assert_eq!(claims.iter().filter(held).count(), 1, "{report:#}");
 }

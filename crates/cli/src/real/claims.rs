@@ -9,6 +9,7 @@ use super::place::{self, Where};
 use super::{guest, objects};
 use crate::args::{ClaimsArgs, MachineArgs, Place};
 use crate::claims::{self, Outcome};
+use crate::output::aside;
 use crate::status::Failure;
 
 /// The programs with which the agent checks, as `cargo xtask bpf` names them.
@@ -103,7 +104,7 @@ fn listen(
                     return Err(failure);
                 }
                 // What was found before the end stands. All of the message is said once.
-                eprintln!("scxlab: {}", failure.message);
+                aside(&failure);
                 why = failure.message.split("; its l").next().unwrap_or_default().to_owned();
                 break;
             }

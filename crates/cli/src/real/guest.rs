@@ -6,6 +6,7 @@ use scxlab_protocol::Job;
 use scxlab_vm::{Cargo, Guest, Machine, find_agent};
 
 use super::interrupt;
+use crate::output::aside;
 use crate::status::Failure;
 
 /// Boots the machine with a job, and the files that the job names: where the guest finds each, and
@@ -22,7 +23,7 @@ pub(super) fn boot(
     let cargo = Cargo { agent: find_agent().map_err(Failure::missing)?, job, files };
     let guest = machine.boot(&cargo, &interrupt).map_err(Failure::missing)?;
     for note in guest.notes() {
-        eprintln!("scxlab: {}", note.0);
+        aside(&note.0);
     }
     Ok(guest)
 }

@@ -12,7 +12,7 @@ use super::guest;
 use super::host::Host;
 use super::place::Where;
 use super::plan::{OBJECT, RealPlan};
-use crate::output::Terminal;
+use crate::output::{Terminal, aside};
 use crate::progress::Progress;
 use crate::report::{ExitPart, Pairs, Report, SchedulerPart, StalledPart, TasksPart, TidPart};
 use crate::status::Failure;
@@ -78,7 +78,7 @@ fn listen(
 ) -> Result<Outcome, Failure> {
     let heard = hear(&kernel, &mut next, plan, terminal)?;
     for note in &heard.notes {
-        eprintln!("scxlab: {note}");
+        aside(note);
     }
     heard.conclude(kernel, plan)
 }
