@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use scxlab_protocol::{Kernel, Record};
 
-use crate::machine::Machine;
+use crate::machine::{Accel, Machine};
 use crate::qemu::Qemu;
 use crate::{Cargo, VmError};
 
@@ -56,6 +56,9 @@ impl Machine {
                         .to_owned(),
                 )],
             ),
+            (Err(err), None) if first == Accel::Kvm && is_the_guest_s(&err) => {
+                Err(VmError::NoKvm(Box::new(err)))
+            }
             (booted, _) => booted,
         }
     }
