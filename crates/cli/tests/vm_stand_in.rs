@@ -5,20 +5,26 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use scxlab_kernels::synthetic;
 use scxlab_protocol::{Finding, Hello, Kernel, Record, Verdict};
 use tempfile::TempDir;
 
+/// One at a time: an executable that a fork of another test still has open cannot be executed.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// All files that the command asks for.
 struct Lab {
     dir: TempDir,
+    _one: MutexGuard<'static, ()>,
 }
 
 impl Lab {
     /// QEMU is this script.
     fn new(qemu: &str) -> Self {
-        let lab = Self { dir: tempfile::tempdir().expect("a directory") };
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let lab = Self { dir: tempfile::tempdir().expect("a directory"), _one: one };
         lab.write("bzImage", synthetic::kernel("99.1.2", &["sched_ext_ops"]));
         lab.write("w.json", r#"{ "tasks": { "t": { "run": 5 } } }"#);
         for name in ["qmap", "watch", "lookup", "tree"] {
@@ -109,4 +115,21 @@ fn a_standard_error_that_cannot_be_written_changes_nothing() {
     let claims = report["claims"].as_array().expect("a list");
     let held = |claim: &&serde_json::Value| claim["verdict"] == "held";
     assert_eq!(claims.iter().filter(held).count(), 1, "{report:#}");
+}
+
+/// Where temporary files cannot be, or where there is no room for a socket's path.
+#[test]
+fn a_bad_place_for_temporary_files_is_named_with_the_way_out() {
+    let lab = Lab::new("exit 1");
+    let long = lab.path(&"x".repeat(100));
+    fs::create_dir(&long).expect("created");
+    for (place, says) in [(lab.path("missing"), "directory"), (long.clone(), "socket")] {
+        let mut command = lab.command("run qmap --on vm:./bzImage --accel tcg");
+        let output = command.env("TMPDIR", &place).output().expect("it runs");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{message}");
+        assert!(message.contains(&place.display().to_string()), "{message}");
+        assert!(message.contains(says) && message.contains("set TMPDIR"), "{message}");
+    }
+    assert_eq!(fs::read_dir(long).expect("it is there").count(), 0);
 }
