@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use scxlab_kernels::synthetic;
-use scxlab_protocol::{Finding, Hello, Kernel, Record, Verdict};
+use scxlab_protocol::{Counts, Exit, Finding, Hello, Kernel, Record, Verdict};
 use tempfile::TempDir;
 
 /// One at a time: an executable that a fork of another test still has open cannot be executed.
@@ -132,4 +132,34 @@ fn a_bad_place_for_temporary_files_is_named_with_the_way_out() {
         assert!(message.contains(says) && message.contains("set TMPDIR"), "{message}");
     }
     assert_eq!(fs::read_dir(long).expect("it is there").count(), 0);
+}
+
+/// A KVM that does not work is tried once, and told of once, also by a command that boots two guests.
+#[test]
+fn a_kvm_that_does_not_work_is_told_of_once() {
+    let lab = Lab::new(
+        "case \"$*\" in *'-accel kvm'*) echo x >>\"$here/tries\"; exit 1 ;; esac\n\
+         echo x >>\"$here/guests\"; cat \"$here/said\"; exec sleep 100",
+    );
+    let exit = Exit {
+        kind: 64,
+        code: 0,
+        reason: "unregistered from user space".to_owned(),
+        msg: String::new(),
+        at_ns: 10_000_000_000,
+        dump: None,
+    };
+    let attached =
+        Record::Attached { name: "qmap".to_owned(), flags: Vec::new(), native_tid: None };
+    let tasks = Record::Tasks(Counts::default());
+    lab.write("said", said(&[attached, Record::Exit(exit), tasks, Record::Done]));
+    let (status, message) = lab.failure("demo --on vm:./bzImage --duration 10s");
+    // By pid, it should not have been clean.
+    assert_eq!(status, Some(1), "{message}");
+    let lines = |name| fs::read_to_string(lab.path(name)).unwrap_or_default().lines().count();
+    assert_eq!(lines("guests"), 2, "{message}");
+    let kvm = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
+    let expected = usize::from(kvm.is_ok());
+    let said = message.matches("there is a KVM, but no guest comes up with it").count();
+    assert_eq!((lines("tries"), said), (expected, expected), "{message}");
 }
