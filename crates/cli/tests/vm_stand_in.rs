@@ -2,6 +2,7 @@
 //! shell script in QEMU's place.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,7 +27,7 @@ impl Lab {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let lab = Self { dir: tempfile::tempdir().expect("a directory"), _one: one };
         lab.write("bzImage", synthetic::kernel("99.1.2", &["sched_ext_ops"]));
-        lab.write("w.json", r#"{ "tasks": { "t": { "run": 5 } } }"#);
+        lab.write("w.json", r#"{ "tasks": { "t": { "run": 5000 } } }"#);
         for name in ["qmap", "watch", "lookup", "tree"] {
             lab.write(&format!("{name}.bpf.o"), "an object");
         }
@@ -134,13 +135,8 @@ fn a_bad_place_for_temporary_files_is_named_with_the_way_out() {
     assert_eq!(fs::read_dir(long).expect("it is there").count(), 0);
 }
 
-/// A KVM that does not work is tried once, and told of once, also by a command that boots two guests.
-#[test]
-fn a_kvm_that_does_not_work_is_told_of_once() {
-    let lab = Lab::new(
-        "case \"$*\" in *'-accel kvm'*) echo x >>\"$here/tries\"; exit 1 ;; esac\n\
-         echo x >>\"$here/guests\"; cat \"$here/said\"; exec sleep 100",
-    );
+/// What an agent says of a scheduler that ran for 10 s.
+fn said_of_a_run() -> String {
     let exit = Exit {
         kind: 64,
         code: 0,
@@ -152,7 +148,38 @@ fn a_kvm_that_does_not_work_is_told_of_once() {
     let attached =
         Record::Attached { name: "qmap".to_owned(), flags: Vec::new(), native_tid: None };
     let tasks = Record::Tasks(Counts::default());
-    lab.write("said", said(&[attached, Record::Exit(exit), tasks, Record::Done]));
+    said(&[attached, Record::Exit(exit), tasks, Record::Done])
+}
+
+/// What comes from a pipe can be read once.
+#[test]
+fn a_workload_may_come_from_a_pipe() {
+    let lab = Lab::new("cat \"$here/said\"; exec sleep 100");
+    lab.write("said", said_of_a_run());
+    let run =
+        "run qmap --on vm:./bzImage --accel tcg --duration 10s --workload /dev/stdin --json -";
+    let mut command = lab.command(run);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut pipe = child.stdin.take().expect("it is piped");
+    pipe.write_all(&lab.read("w.json")).expect("it is read");
+    drop(pipe);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["exit"]["kind"], 64, "{report:#}");
+    // The engine has played it too.
+    assert_eq!(report["engine"]["tasks"]["forked"].as_u64().map(|n| n > 0), Some(true));
+}
+
+/// A KVM that does not work is tried once, and told of once, also by a command that boots two guests.
+#[test]
+fn a_kvm_that_does_not_work_is_told_of_once() {
+    let lab = Lab::new(
+        "case \"$*\" in *'-accel kvm'*) echo x >>\"$here/tries\"; exit 1 ;; esac\n\
+         echo x >>\"$here/guests\"; cat \"$here/said\"; exec sleep 100",
+    );
+    lab.write("said", said_of_a_run());
     let (status, message) = lab.failure("demo --on vm:./bzImage --duration 10s");
     // By pid, it should not have been clean.
     assert_eq!(status, Some(1), "{message}");
