@@ -193,10 +193,21 @@ impl JsonTarget {
     /// # Errors
     /// The file cannot be written.
     pub fn open(json: Option<&Path>) -> Result<Self, Failure> {
+        Self::sparing(&[], json)
+    }
+
+    /// The same, which may be none of the files that are read, each given with what it is.
+    ///
+    /// # Errors
+    /// It is one of them, or cannot be written.
+    pub fn sparing(inputs: &[(&str, &Path)], json: Option<&Path>) -> Result<Self, Failure> {
         Ok(match json {
             None => Self::None,
             Some(path) if path == Path::new("-") => Self::Stdout,
-            Some(path) => Self::File(OutputFile::create("--json", path)?),
+            Some(path) => {
+                spare(inputs, "--json", path)?;
+                Self::File(OutputFile::create("--json", path)?)
+            }
         })
     }
 

@@ -91,6 +91,17 @@ fn what_a_run_reads_is_not_overwritten() {
         assert!(message.contains(&says), "{message}");
         assert!(lab.read(file) == before, "{file} is another");
     }
+    let claims = "claims --accel tcg --on";
+    for (words, status, says) in [
+        (format!("{claims} vm:./bzImage --json bzImage"), 2, "bzImage: that is the kernel"),
+        // Nor is the last report, if there will be none.
+        (format!("{claims} vm:99.1 --json w.json"), 3, "kernels fetch 99.1"),
+    ] {
+        let before = [lab.read("bzImage"), lab.read("w.json")];
+        let (found, message) = lab.failure(&words);
+        assert!(found == Some(status) && message.contains(says), "{found:?}: {message}");
+        assert!([lab.read("bzImage"), lab.read("w.json")] == before, "{words}");
+    }
 }
 
 /// The first word of this command's own agent, and then these.

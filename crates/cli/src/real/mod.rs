@@ -20,17 +20,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use scxlab_engine::Nanos;
 
-use self::place::Where;
-
 use crate::args::RunArgs;
 use crate::human::{self, Hints};
-use crate::output::{JsonTarget, Terminal, spare};
+use crate::output::{JsonTarget, Terminal};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::session::{Observer, Session};
 use crate::status::{Failure, Status};
 
-pub(crate) use claims::{Claims, check};
+pub(crate) use claims::{Claims, ClaimsPlan};
 pub use demo::demo;
 pub use plan::RealPlan;
 
@@ -64,16 +62,10 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
 
 /// Opens the file that the run writes. It may be none that the run reads.
 fn output(args: &RunArgs, plan: &RealPlan) -> Result<JsonTarget, Failure> {
-    let json = args.json.as_deref();
-    if let Some(path) = json.filter(|path| path.as_os_str() != "-") {
-        let mut inputs =
-            vec![("workload", Path::new(&args.workload)), ("scheduler", plan.object.as_path())];
-        if let Where::Vm(machine) = &plan.place {
-            inputs.push(("kernel", &machine.image));
-        }
-        spare(&inputs, "--json", path)?;
-    }
-    JsonTarget::open(json)
+    let mut inputs =
+        vec![("workload", Path::new(&args.workload)), ("scheduler", plan.object.as_path())];
+    inputs.extend(plan.place.image().map(|image| ("kernel", image)));
+    JsonTarget::sparing(&inputs, args.json.as_deref())
 }
 
 /// The same on the engine, unless somebody wants to stop.
