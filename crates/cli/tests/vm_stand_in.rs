@@ -146,10 +146,10 @@ fn a_bad_place_for_temporary_files_is_named_with_the_way_out() {
     assert_eq!(fs::read_dir(long).expect("it is there").count(), 0);
 }
 
-/// What an agent says of a scheduler that ran for 10 s.
-fn said_of_a_run() -> String {
+/// What an agent says of a scheduler that ran for 10 s, and what it ended with.
+fn said_of_a_run(kind: u64) -> String {
     let exit = Exit {
-        kind: 64,
+        kind,
         code: 0,
         reason: "unregistered from user space".to_owned(),
         msg: String::new(),
@@ -162,11 +162,23 @@ fn said_of_a_run() -> String {
     said(&[attached, Record::Exit(exit), tasks, Record::Done])
 }
 
+/// However large: what a scheduler writes there is its own.
+#[test]
+fn no_kind_of_error_is_clean() {
+    for (kind, expected) in [(64, 0), (1024, 1), (1 << 32, 1), (u64::MAX, 1)] {
+        let lab = Lab::new("cat \"$here/said\"; exec sleep 100");
+        lab.write("said", said_of_a_run(kind));
+        let run = "run ./qmap.bpf.o --on vm:./bzImage --accel tcg --duration 10s";
+        let (status, message) = lab.failure(run);
+        assert_eq!(status, Some(expected), "{kind}: {message}");
+    }
+}
+
 /// What comes from a pipe can be read once.
 #[test]
 fn a_workload_may_come_from_a_pipe() {
     let lab = Lab::new("cat \"$here/said\"; exec sleep 100");
-    lab.write("said", said_of_a_run());
+    lab.write("said", said_of_a_run(64));
     let run =
         "run qmap --on vm:./bzImage --accel tcg --duration 10s --workload /dev/stdin --json -";
     let mut command = lab.command(run);
@@ -190,7 +202,7 @@ fn a_kvm_that_does_not_work_is_told_of_once() {
         "case \"$*\" in *'-accel kvm'*) echo x >>\"$here/tries\"; exit 1 ;; esac\n\
          echo x >>\"$here/guests\"; cat \"$here/said\"; exec sleep 100",
     );
-    lab.write("said", said_of_a_run());
+    lab.write("said", said_of_a_run(64));
     let (status, message) = lab.failure("demo --on vm:./bzImage --duration 10s");
     // By pid, it should not have been clean.
     assert_eq!(status, Some(1), "{message}");

@@ -180,7 +180,8 @@ impl Outcome {
             cpus: kernel.cpus,
             duration_ns: plan.duration.as_nanos() as u64,
             exit: ExitPart {
-                kind: exit.kind as u32,
+                // A scheduler writes it, of whatever size. Its lower half alone might be no error.
+                kind: u32::try_from(exit.kind).unwrap_or(u32::MAX),
                 reason: exit.reason,
                 msg: exit.msg,
                 at_ns: exit.at_ns,
