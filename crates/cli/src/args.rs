@@ -17,7 +17,8 @@ const ABOUT: &str = "\
 A deterministic simulator of Linux's sched_ext, for those who write schedulers.
 
 Runs a scheduler and a workload in virtual time: no root, no VM, and every run repeatable from its
-seed. When a task stalls, it says which task, since when, and who lost it in which callback.";
+seed. When a task stalls, it says which task, since when, and who lost it in which callback. With
+--on, the same on a real kernel, in a VM or on the host.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,6 +27,7 @@ Examples:
   scxlab run qmap --set key=pid --workload nonleader-exec
   scxlab claims                               check the tid contract, claim by claim
   scxlab kernels fetch 7.2                    get a real kernel; scxlab kernels lists them
+  scxlab run qmap --on vm:7.2                 the same on that kernel, in a VM
   scxlab completions bash > scxlab.bash       completions for a shell
 
 Exit status:
@@ -69,7 +71,7 @@ pub struct RunArgs {
     /// Where to run
     #[arg(long, value_name = "engine|vm:KERNEL|host", default_value = "engine")]
     pub on: Place,
-    /// How long, in virtual time [default: the workload file's own, or 10s]
+    /// How long; on the engine, in virtual time [default: the workload file's own, or 10s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
     pub duration: Option<Nanos>,
     /// The source of all chance
@@ -319,23 +321,6 @@ impl FromStr for Place {
             Some(("vm", kernel)) if !kernel.is_empty() => Ok(Self::Vm(kernel.to_owned())),
             _ => Err("give engine, vm:KERNEL (as in vm:7.2) or host".to_owned()),
         }
-    }
-}
-
-impl Place {
-    /// Only the engine can run anything so far.
-    ///
-    /// # Errors
-    /// It is another place.
-    pub fn require_engine(&self) -> Result<(), Failure> {
-        let place = match self {
-            Self::Engine => return Ok(()),
-            Self::Vm(kernel) => format!("vm:{kernel}"),
-            Self::Host => "host".to_owned(),
-        };
-        Err(Failure::missing(format_args!(
-            "--on {place}: this scxlab runs in the engine only; leave --on out, or give --on engine"
-        )))
     }
 }
 

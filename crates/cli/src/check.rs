@@ -26,16 +26,20 @@ struct ClaimPart {
 
 /// Checks every claim.
 pub(crate) fn check(args: &ClaimsArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
-    let json = JsonTarget::open(args.json.as_deref())?;
     if !matches!(args.on, Place::Vm(_)) {
         MachineArgs { accel: args.accel, ..MachineArgs::default() }.refuse_a_vm_s()?;
     }
-    let (place, kernel, outcomes) = match args.on {
-        Place::Engine => ("engine", None, check_all(args.seed)),
-        _ => {
-            let real::Claims { kernel, outcomes } = real::check(args)?;
-            let place = if args.on == Place::Host { "host" } else { "vm" };
-            (place, Some(kernel), outcomes)
+    let plan = match args.on {
+        Place::Engine => None,
+        _ => Some(real::ClaimsPlan::new(args)?),
+    };
+    let image = plan.as_ref().and_then(real::ClaimsPlan::image).map(|image| ("kernel", image));
+    let json = JsonTarget::sparing(image.as_slice(), args.json.as_deref())?;
+    let (place, kernel, outcomes) = match &plan {
+        None => ("engine", None, check_all(args.seed)),
+        Some(plan) => {
+            let real::Claims { kernel, outcomes } = plan.check()?;
+            (plan.backend(), Some(kernel), outcomes)
         }
     };
     if !json.is_stdout() {

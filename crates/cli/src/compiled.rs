@@ -9,7 +9,7 @@ use scxlab_bpf::object::{Object, limits};
 use scxlab_bpf::sched::{BpfScheduler, LoadError};
 
 use crate::args::Setting;
-use crate::output::reason;
+use crate::output::{aside, reason};
 use crate::status::Failure;
 
 /// The flag with which the kernel keeps a table of tids.
@@ -42,9 +42,9 @@ pub(crate) fn load(
     }
     let image = object.load(&abi).map_err(|err| wrong(&err))?;
     for note in &image.notes {
-        eprintln!("scxlab: {file}: {note}");
+        aside(format_args!("{file}: {note}"));
     }
-    BpfScheduler::new(image, scxlab_bpf::object::Target::btf(&abi)).map_err(|err| match err {
+    BpfScheduler::new(image, &abi).map_err(|err| match err {
         LoadError::Missing(all) => Failure::missing(format_args!(
             "{file}: the engine, as Linux {version}, does not have what it needs:\n  {}\n--on \
              vm:{version} runs it on a kernel that has",

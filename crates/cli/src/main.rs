@@ -1,12 +1,11 @@
 //! The binary: from the command line to the exit status.
 #![forbid(unsafe_code)]
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use scxlab::args::Cli;
-use scxlab::output::Terminal;
+use scxlab::output::{Terminal, aside};
 use scxlab::status::Status;
 
 fn main() -> ExitCode {
@@ -24,7 +23,7 @@ fn main() -> ExitCode {
     let status = done.and_then(|status| flushed.map(|()| status));
     status
         .unwrap_or_else(|failure| {
-            let _ = writeln!(std::io::stderr(), "scxlab: {failure}");
+            aside(&failure);
             failure.status
         })
         .into()

@@ -1,5 +1,6 @@
 //! Where output goes: the terminal or a pipe, and the files of `--json` and `--trace`.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
@@ -139,6 +140,12 @@ fn cannot_write(option: &str, path: &Path, err: &io::Error) -> Failure {
     Failure::wrong(format_args!("{option} {path}: cannot write it: {}", reason(err)))
 }
 
+/// Says something beside the report, on standard error. That nobody can read it there is no reason to
+/// stop.
+pub fn aside(what: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "scxlab: {what}");
+}
+
 /// The reason as text, without the number that the standard library appends.
 pub fn reason(err: &io::Error) -> String {
     let text = err.to_string();
@@ -146,6 +153,27 @@ pub fn reason(err: &io::Error) -> String {
         Some(end) => text[..end].to_owned(),
         None => text,
     }
+}
+
+/// Refuses to write over what a run reads: its files, each with what it is.
+///
+/// # Errors
+/// The file at `path`, which `option` names, is one of them.
+pub fn spare(inputs: &[(&str, &Path)], option: &str, path: &Path) -> Result<(), Failure> {
+    match inputs.iter().find(|(_, input)| same_file(path, input)) {
+        Some((what, _)) => {
+            let path = path.display();
+            let message = format!("{option} {path}: that is the {what}; give another name");
+            Err(Failure::wrong(message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether both are there, and are one regular file.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
+    real(a).is_some_and(|a| real(b) == Some(a))
 }
 
 /// Where the JSON report goes.
@@ -165,10 +193,21 @@ impl JsonTarget {
     /// # Errors
     /// The file cannot be written.
     pub fn open(json: Option<&Path>) -> Result<Self, Failure> {
+        Self::sparing(&[], json)
+    }
+
+    /// The same, which may be none of the files that are read, each given with what it is.
+    ///
+    /// # Errors
+    /// It is one of them, or cannot be written.
+    pub fn sparing(inputs: &[(&str, &Path)], json: Option<&Path>) -> Result<Self, Failure> {
         Ok(match json {
             None => Self::None,
             Some(path) if path == Path::new("-") => Self::Stdout,
-            Some(path) => Self::File(OutputFile::create("--json", path)?),
+            Some(path) => {
+                spare(inputs, "--json", path)?;
+                Self::File(OutputFile::create("--json", path)?)
+            }
         })
     }
 

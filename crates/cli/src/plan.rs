@@ -42,16 +42,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What `scxlab run` was asked for.
+    /// What `scxlab run --on engine` was asked for.
     ///
     /// # Errors
     /// The scheduler, the workload or the machine is not as it should be.
     pub fn new(args: &RunArgs) -> Result<Self, Failure> {
-        args.on.require_engine()?;
         args.machine.refuse_a_vm_s()?;
+        let (workload, _) = workload(&args.workload, args.machine.engine_cpus())?;
+        Self::with(args, workload)
+    }
+
+    /// The same with a workload that has been read.
+    ///
+    /// # Errors
+    /// The scheduler or the machine is not as it should be, or the workload and the machine do not fit.
+    pub(crate) fn with(args: &RunArgs, workload: Workload) -> Result<Self, Failure> {
         let Chosen { name, scheduler, options } = choose(args)?;
-        let cpus = args.machine.engine_cpus();
-        let workload = workload(&args.workload, cpus)?;
         let duration = run_time(args.duration, &workload)?;
         let mut config = machine(&args.machine, args.seed, &workload)?;
         config.trace = args.trace.is_some();
@@ -152,10 +158,10 @@ fn effective(builtin: &Builtin, set: &[Setting]) -> Vec<(String, String)> {
     all.map(|option| (option.key.to_owned(), value(option.key, option.default))).collect()
 }
 
-/// A built-in workload, or a file.
-pub(crate) fn workload(name: &str, cpus: usize) -> Result<Workload, Failure> {
+/// A built-in workload, or a file, with its text. A file is read once: it may be a pipe.
+pub(crate) fn workload(name: &str, cpus: usize) -> Result<(Workload, Option<String>), Failure> {
     let unknown = match Workload::builtin(name, cpus) {
-        Ok(workload) => return Ok(workload),
+        Ok(workload) => return Ok((workload, None)),
         Err(unknown) => unknown,
     };
     let path = Path::new(name);
@@ -167,13 +173,9 @@ pub(crate) fn workload(name: &str, cpus: usize) -> Result<Workload, Failure> {
             known.join(", ")
         )));
     }
-    Workload::parse(name, &workload_text(name)?).map_err(Failure::wrong)
-}
-
-/// What is in a workload's file.
-pub(crate) fn workload_text(name: &str) -> Result<String, Failure> {
-    read(Path::new(name))
-        .map_err(|why| Failure::wrong(format_args!("workload {name}: cannot read it: {why}")))
+    let text = read(path)
+        .map_err(|why| Failure::wrong(format_args!("workload {name}: cannot read it: {why}")))?;
+    Ok((Workload::parse(name, &text).map_err(Failure::wrong)?, Some(text)))
 }
 
 fn read(path: &Path) -> Result<String, String> {

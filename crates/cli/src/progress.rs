@@ -21,7 +21,7 @@ impl Progress {
     /// Of a run that takes `total`; never shown unless `wanted`.
     pub fn new(total: Nanos, wanted: bool) -> Self {
         let bar = ProgressBar::with_draw_target(Some(millis(total)), ProgressDrawTarget::hidden());
-        let template = "{bar:40} {percent:>3}% of the virtual time, {elapsed} gone, {eta} left";
+        let template = "{bar:40} {percent:>3}% of the run's time, {elapsed} gone, {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }

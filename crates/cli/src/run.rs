@@ -6,7 +6,7 @@ use scxlab_engine::{Nanos, Record};
 
 use crate::args::RunArgs;
 use crate::human::{self, Hints};
-use crate::output::{JsonTarget, OutputFile, Terminal};
+use crate::output::{JsonTarget, OutputFile, Terminal, same_file, spare};
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -47,18 +47,15 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
 /// Opens the files that the run writes. None of them may be another one or the workload.
 fn outputs(args: &RunArgs) -> Result<(JsonTarget, Option<OutputFile>), Failure> {
     let workload = Path::new(&args.workload);
+    let scheduler = Path::new(&args.scheduler);
     let json_file = args.json.as_deref().filter(|path| path.as_os_str() != "-");
     let trace = args.trace.as_deref();
     if trace.is_some_and(|path| path.as_os_str() == "-") {
         return Err(Failure::wrong("--trace -: a trace needs a file; give its name"));
     }
     for (option, path) in [("--json", json_file), ("--trace", trace)] {
-        if let Some(path) = path
-            && same_file(path, workload)
-        {
-            let path = path.display();
-            let message = format!("{option} {path}: that is the workload; give another name");
-            return Err(Failure::wrong(message));
+        if let Some(path) = path {
+            spare(&[("workload", workload), ("scheduler", scheduler)], option, path)?;
         }
     }
     let json = JsonTarget::open(args.json.as_deref())?;
@@ -69,12 +66,6 @@ fn outputs(args: &RunArgs) -> Result<(JsonTarget, Option<OutputFile>), Failure> 
     }
     let trace_file = trace.map(|path| OutputFile::create("--trace", path)).transpose()?;
     Ok((json, trace_file))
-}
-
-/// Whether both are there, and are one regular file.
-fn same_file(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
-    real(a).is_some_and(|a| real(b) == Some(a))
 }
 
 struct Watcher<'a> {

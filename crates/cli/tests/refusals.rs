@@ -181,5 +181,6 @@ fn a_refused_run_writes_nothing() {
     let path = written(dir.path(), "report.json", "old");
     refuses(&["run", "qmap", "--smt", "3", "--json", &path], 2, &["3 threads"]);
     refuses(&["run", "qmap", "--set", "batch=0", "--json", &path], 2, &["batch"]);
+    refuses(&["claims", "--accel", "tcg", "--json", &path], 2, &["--accel"]);
     assert_eq!(std::fs::read_to_string(&path).expect("it is there"), "old");
 }

@@ -226,11 +226,8 @@ impl Work<'_> {
         let path = staged.join(RECORD);
         write(&path, text.as_bytes()).map_err(|error| failed(&path, error))?;
 
-        if place.exists() {
-            let old = self.directory.join("old");
-            fs::rename(&place, &old).map_err(|error| failed(&place, error))?;
-        }
-        fs::rename(&staged, &place).map_err(|error| failed(&place, error))?;
+        replace(&place, &staged, &self.directory.join("old"))
+            .map_err(|error| failed(&place, error))?;
         self.cache.load(&found.release, Care::Checksum)
     }
 
@@ -250,6 +247,20 @@ impl Drop for Work<'_> {
 pub(crate) fn has_room(directory: &Path, bytes: u64) -> bool {
     let Ok(disk) = statvfs(directory) else { return true };
     disk.blocks_available().saturating_mul(disk.fragment_size()) >= bytes
+}
+
+/// Moves the directory `staged` to `place`, and what is there to `old`. If that fails, all is where
+/// it was.
+fn replace(place: &Path, staged: &Path, old: &Path) -> io::Result<()> {
+    let replaces = place.exists();
+    if replaces {
+        fs::rename(place, old)?;
+    }
+    fs::rename(staged, place).inspect_err(|_| {
+        if replaces {
+            let _ = fs::rename(old, place);
+        }
+    })
 }
 
 /// Writes all of `bytes`, and sees them to the disk.
@@ -346,6 +357,24 @@ mod tests {
         fs::create_dir_all(&left).expect("created");
         let work = cache.begin().expect("begun");
         assert!(!left.exists() && work.directory().exists());
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_stays() {
+        let home = tempfile::tempdir().expect("a directory");
+        let [place, staged, old] = ["place", "staged", "old"].map(|name| home.path().join(name));
+        let put = |directory: &Path, text: &str| {
+            fs::create_dir(directory).expect("created");
+            fs::write(directory.join(IMAGE), text).expect("written");
+        };
+        let there = || fs::read_to_string(place.join(IMAGE)).expect("it is there");
+        put(&place, "first");
+        // Nothing is staged, so the second move fails.
+        replace(&place, &staged, &old).expect_err("nothing to put there");
+        assert!(there() == "first" && !old.exists());
+        put(&staged, "second");
+        replace(&place, &staged, &old).expect("replaced");
+        assert!(there() == "second" && old.exists() && !staged.exists());
     }
 
     #[test]

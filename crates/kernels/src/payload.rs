@@ -8,7 +8,8 @@ use ruzstd::decoding::StreamingDecoder;
 
 /// The largest kernel that is unpacked. Distribution kernels have 50 to 100 MB.
 const MAX_KERNEL: u64 = 1 << 30;
-/// What unpacking xz may take beside, in KiB; kernels are packed with a dictionary of 32 MiB.
+/// What unpacking xz may take beside, in KiB; kernels are packed with a dictionary of 32 or, newer
+/// ones, 128 MiB.
 const XZ_MEMORY_KIB: u32 = 256 << 10;
 /// The largest block of the kernel's LZ4 format.
 const LZ4_BLOCK: usize = 8 << 20;

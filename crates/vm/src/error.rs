@@ -55,6 +55,9 @@ pub enum VmError {
         /// The kernel's log.
         log: Vec<String>,
     },
+    /// The guest did not come up with the KVM, which alone was to be tried.
+    #[error("the guest does not come up with the KVM, --accel tcg does without it: {0}")]
+    NoKvm(Box<VmError>),
     /// The guest was up, and then nothing more came from it.
     #[error("the guest hangs: nothing from it for {} s{}", after.as_secs(), since_trouble(log))]
     Hangs {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use scxlab_protocol::{Kernel, Record};
 
-use crate::machine::Machine;
+use crate::machine::{Accel, Machine};
 use crate::qemu::Qemu;
 use crate::{Cargo, VmError};
 
@@ -19,6 +19,7 @@ pub struct Note(pub String);
 pub struct Guest {
     qemu: Qemu,
     kernel: Kernel,
+    accel: Accel,
     notes: Vec<Note>,
     /// For how long nothing may come from it.
     silence: Duration,
@@ -44,7 +45,7 @@ impl Machine {
             let mut qemu = Qemu::start(self, accel, &initramfs)?;
             let kernel = qemu.wait_for_hello(self.limits.up(accel), interrupt)?;
             let (silence, interrupt) = (self.limits.silence, interrupt.clone());
-            Ok(Guest { qemu, kernel, notes, silence, interrupt })
+            Ok(Guest { qemu, kernel, accel, notes, silence, interrupt })
         };
         let (first, fallback) = self.ways();
         match (boot(first, Vec::new()), fallback) {
@@ -56,6 +57,9 @@ impl Machine {
                         .to_owned(),
                 )],
             ),
+            (Err(err), None) if first == Accel::Kvm && is_the_guest_s(&err) => {
+                Err(VmError::NoKvm(Box::new(err)))
+            }
             (booted, _) => booted,
         }
     }
@@ -76,6 +80,11 @@ impl Guest {
     /// The kernel that it runs.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
+    }
+
+    /// What executes it; never [`Accel::Auto`].
+    pub fn accel(&self) -> Accel {
+        self.accel
     }
 
     /// What is to be said about the way in which it runs.

@@ -55,7 +55,8 @@ pub struct Limits {
     pub up_kvm: Duration,
     /// Until the agent's first word, with software emulation: 120 s.
     pub up_tcg: Duration,
-    /// Without any word from an agent that is up: 60 s. It has something to say every second.
+    /// Without any word from an agent that is up: 60 s. In a run it says something every second, and
+    /// a check of a claim may take 45 s.
     pub silence: Duration,
 }
 

@@ -1,7 +1,8 @@
 //! QEMU as a process: what it says, why it ended, and its end.
 
+use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -52,16 +53,15 @@ impl Qemu {
         accel: Accel,
         initramfs: &[u8],
     ) -> Result<Self, VmError> {
-        let dir = TempDir::with_prefix("scxlab-").map_err(|err| VmError::File {
-            path: std::env::temp_dir(),
-            why: format!("cannot make a directory in it: {err}"),
+        let dir = TempDir::with_prefix("scxlab-").map_err(|err| {
+            no_place(&std::env::temp_dir(), "cannot make a directory in it", &err)
         })?;
         let image = dir.path().join("initramfs");
         std::fs::write(&image, initramfs)
-            .map_err(|err| VmError::File { path: image.clone(), why: err.to_string() })?;
+            .map_err(|err| no_place(&image, "cannot write it", &err))?;
         let console = dir.path().join("console");
         let listener = UnixListener::bind(&console)
-            .map_err(|err| VmError::File { path: console.clone(), why: err.to_string() })?;
+            .map_err(|err| no_place(&console, "cannot make a socket", &err))?;
         let program = machine.qemu.clone();
         let mut process = machine.command(accel, &image, &console).spawn().map_err(|err| {
             VmError::NoQemu { program: program.display().to_string(), why: err.to_string() }
@@ -223,6 +223,12 @@ fn parse(line: &[u8]) -> Result<Record, VmError> {
     }
     serde_json::from_slice(line)
         .map_err(|err| VmError::NoRecord { line: shown(&printable(line)), why: err.to_string() })
+}
+
+/// What the guest is started with cannot be where temporary files are. A socket's path is short.
+fn no_place(path: &Path, what: &str, err: &io::Error) -> VmError {
+    let why = format!("{what}: {err}; set TMPDIR to another directory for temporary files");
+    VmError::File { path: path.to_owned(), why }
 }
 
 /// Whether it was setpriv that ended, since it could not become QEMU. Its texts are in the user's

@@ -397,18 +397,23 @@ fn software_helps_where_the_kvm_does_not() {
         let mut stand_in = StandIn::new(&script);
         stand_in.machine.accel = Accel::Auto;
         // No KVM, and nothing to say about it.
-        assert_eq!(stand_in.boot().expect("it says hello").notes(), []);
+        let guest = stand_in.boot().expect("it says hello");
+        assert_eq!((guest.notes(), guest.accel()), ([].as_slice(), Accel::Tcg));
+        drop(guest);
         File::create(&stand_in.machine.kvm).expect("it is written");
         let guest = stand_in.boot().expect("it says hello");
         let notes: Vec<_> = guest.notes().iter().map(|note| note.0.as_str()).collect();
         let [note] = notes[..] else { panic!("{notes:?}") };
         assert!(note.starts_with("there is a KVM, but no guest comes up with it"), "{note}");
+        assert_eq!(guest.accel(), Accel::Tcg);
         drop(guest);
         stand_in.is_gone();
         // Who asks for it is told.
         stand_in.machine.accel = Accel::Kvm;
-        assert!(stand_in.boot().is_err());
-        stand_in.is_gone();
+        let message = stand_in.message();
+        let first =
+            "the guest does not come up with the KVM, --accel tcg does without it: the guest";
+        assert!(message.starts_with(first), "{message}");
     }
 }
 

@@ -7,7 +7,7 @@ mod table;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, ValueEnum};
 use scxlab_protocol::{Cost, CostPlan, Job, Record, Task};
@@ -63,7 +63,11 @@ struct Measured {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    let measured = measure(&args)?;
+    let interrupt = Arc::new(AtomicBool::new(false));
+    let flag = interrupt.clone();
+    // Ctrl-C ends the guest, which takes its files away.
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
+    let measured = measure(&args, &interrupt)?;
     if args.json {
         for cost in &measured.costs {
             println!("{}", serde_json::to_string(cost)?);
@@ -80,7 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn measure(args: &Args) -> Result<Measured, Box<dyn Error>> {
+fn measure(args: &Args, interrupt: &Arc<AtomicBool>) -> Result<Measured, Box<dyn Error>> {
     let there = PathBuf::from("/cost.bpf.o");
     let files = vec![(there.clone(), object()?)];
     let Args { rounds, tasks, lookups, forks, .. } = *args;
@@ -94,7 +98,7 @@ fn measure(args: &Args) -> Result<Measured, Box<dyn Error>> {
         By::Kvm => Accel::Kvm,
     };
     let machine = Machine { accel, ..Machine::new(image, cpus) };
-    let mut guest = machine.boot(&cargo, &Arc::new(AtomicBool::new(false)))?;
+    let mut guest = machine.boot(&cargo, interrupt)?;
     let release = guest.kernel().release.clone();
     let mut costs = Vec::new();
     while let Some(record) = guest.next()? {
@@ -133,7 +137,7 @@ mod tests {
     #[test]
     fn on_a_real_kernel() {
         let short = args("7.2 --rounds 2 --tasks 300 --lookups 1000 --forks 100");
-        let measured = measure(&short).expect("it can be measured");
+        let measured = measure(&short, &Arc::default()).expect("it can be measured");
         let kinds: Vec<_> = measured.costs.iter().map(|cost| (cost.round, cost.tids)).collect();
         let [a, b, c, d] = Tids::ALL;
         let expected = [(0, a), (0, b), (0, c), (0, d), (1, d), (1, c), (1, b), (1, a)];
@@ -158,7 +162,8 @@ mod tests {
 
     #[test]
     fn a_kernel_without_tids_is_refused() {
-        let error = measure(&args("7.1 --rounds 1")).map(drop).expect_err("it has none");
+        let error =
+            measure(&args("7.1 --rounds 1"), &Arc::default()).map(drop).expect_err("it has none");
         let message = error.to_string();
         assert!(
             message.starts_with("this kernel (7.1.") && message.contains("7.2 on"),

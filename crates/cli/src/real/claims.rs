@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use scxlab_protocol::{Finding, Job, Record, Task, Verdict};
+use scxlab_vm::Machine;
 
 use super::host::Host;
 use super::place::{self, Where};
 use super::{guest, objects};
 use crate::args::{ClaimsArgs, MachineArgs, Place};
 use crate::claims::{self, Outcome};
+use crate::output::aside;
 use crate::status::Failure;
 
 /// The programs with which the agent checks, as `cargo xtask bpf` names them.
@@ -28,54 +30,80 @@ pub(crate) struct Claims {
     pub outcomes: Vec<Outcome>,
 }
 
-/// Checks every claim on the kernel that was asked for.
-///
-/// # Errors
-/// Something that this needs is missing.
-pub(crate) fn check(args: &ClaimsArgs) -> Result<Claims, Failure> {
-    match &args.on {
-        Place::Vm(kernel) => in_a_vm(kernel, args),
-        _ => on_the_host(args),
+/// All that checking needs.
+pub(crate) struct ClaimsPlan {
+    place: Where,
+    /// The compiled programs.
+    objects: Vec<PathBuf>,
+    seed: u64,
+}
+
+impl ClaimsPlan {
+    /// What `scxlab claims --on vm:KERNEL` or `--on host` was asked for.
+    ///
+    /// # Errors
+    /// The kernel or the programs are not there.
+    pub(crate) fn new(args: &ClaimsArgs) -> Result<Self, Failure> {
+        let place = match &args.on {
+            Place::Vm(kernel) => {
+                let machine = MachineArgs { accel: args.accel, ..MachineArgs::default() };
+                Where::Vm(Box::new(place::vm(kernel, &machine)?))
+            }
+            _ => Where::Host,
+        };
+        let objects = OBJECTS.iter().map(|name| objects::builtin(name));
+        Ok(Self { place, objects: objects.collect::<Result<_, _>>()?, seed: args.seed })
     }
-}
 
-fn in_a_vm(kernel: &str, args: &ClaimsArgs) -> Result<Claims, Failure> {
-    let machine = place::vm(kernel, &MachineArgs { accel: args.accel, ..MachineArgs::default() })?;
-    let file = |name: &&str| {
-        let there = Path::new(DIRECTORY).join(format!("{name}.bpf.o"));
-        Ok((there, objects::builtin(name)?))
-    };
-    let files: Vec<(PathBuf, PathBuf)> =
-        OBJECTS.iter().map(file).collect::<Result<_, Failure>>()?;
-    let job = job(PathBuf::from(DIRECTORY), args, machine.cpus);
-    let mut guest = guest::boot(&machine, job, files)?;
-    let kernel = guest.kernel().release.clone();
-    let outcomes = listen(|| guest.next().map_err(Failure::missing))?;
-    Ok(Claims { kernel, outcomes })
-}
-
-fn on_the_host(args: &ClaimsArgs) -> Result<Claims, Failure> {
-    let mut directories = Vec::new();
-    for name in OBJECTS {
-        let mut path = objects::builtin(name)?;
-        path.pop();
-        directories.push(path);
+    /// The kernel's image, if it is a VM.
+    pub(crate) fn image(&self) -> Option<&Path> {
+        self.place.image()
     }
-    directories.dedup();
-    let [directory] = &directories[..] else {
-        return Err(Failure::missing(
-            "--on host: the programs that check are in more than one directory; `cargo xtask bpf` \
-             puts them into one, and SCXLAB_BPF says which",
-        ));
-    };
-    let mut host = Host::start(&job(directory.clone(), args, Where::Host.cpus()))?;
-    let kernel = host.kernel().release.clone();
-    let outcomes = listen(|| host.next())?;
-    Ok(Claims { kernel, outcomes })
-}
 
-fn job(objects: PathBuf, args: &ClaimsArgs, cpus: usize) -> Job {
-    Job { task: Task::Claims { objects, only: Vec::new() }, seed: args.seed, cpus }
+    /// As the report calls the place.
+    pub(crate) fn backend(&self) -> &'static str {
+        self.place.backend()
+    }
+
+    /// Checks every claim.
+    ///
+    /// # Errors
+    /// Something that this needs is missing.
+    pub(crate) fn check(&self) -> Result<Claims, Failure> {
+        match &self.place {
+            Where::Vm(machine) => self.in_a_vm(machine),
+            Where::Host => self.on_the_host(),
+        }
+    }
+
+    fn in_a_vm(&self, machine: &Machine) -> Result<Claims, Failure> {
+        let there = |name: &str| Path::new(DIRECTORY).join(format!("{name}.bpf.o"));
+        let files = OBJECTS.iter().map(|name| there(name)).zip(self.objects.iter().cloned());
+        let mut guest = guest::boot(machine, self.job(PathBuf::from(DIRECTORY)), files.collect())?;
+        let kernel = guest.kernel().release.clone();
+        let outcomes = listen(|| guest.next().map_err(Failure::missing))?;
+        Ok(Claims { kernel, outcomes })
+    }
+
+    fn on_the_host(&self) -> Result<Claims, Failure> {
+        let mut directories: Vec<_> = self.objects.iter().map(|path| path.parent()).collect();
+        directories.dedup();
+        let [Some(directory)] = directories[..] else {
+            return Err(Failure::missing(
+                "--on host: the programs that check are in more than one directory; `cargo xtask \
+                 bpf` puts them into one, and SCXLAB_BPF says which",
+            ));
+        };
+        let mut host = Host::start(&self.job(directory.to_owned()))?;
+        let kernel = host.kernel().release.clone();
+        let outcomes = listen(|| host.next())?;
+        Ok(Claims { kernel, outcomes })
+    }
+
+    fn job(&self, objects: PathBuf) -> Job {
+        let task = Task::Claims { objects, only: Vec::new() };
+        Job { task, seed: self.seed, cpus: self.place.cpus() }
+    }
 }
 
 /// Takes one record after the other, up to the last.
@@ -103,7 +131,7 @@ fn listen(
                     return Err(failure);
                 }
                 // What was found before the end stands. All of the message is said once.
-                eprintln!("scxlab: {}", failure.message);
+                aside(&failure);
                 why = failure.message.split("; its l").next().unwrap_or_default().to_owned();
                 break;
             }

@@ -23,7 +23,8 @@ use crate::status::Failure;
 /// How often to look whether somebody wants to stop.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long nothing may come from the agent. It has something to say every second.
+/// How long nothing may come from the agent. In a run it says something every second, and a check of
+/// a claim may take 45 s.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long the agent may take to end its workload and put everything back. It gives itself less.

@@ -15,6 +15,7 @@ mod plan;
 mod session;
 mod text;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use scxlab_engine::Nanos;
@@ -27,7 +28,7 @@ use crate::report::Report;
 use crate::session::{Observer, Session};
 use crate::status::{Failure, Status};
 
-pub(crate) use claims::{Claims, check};
+pub(crate) use claims::{Claims, ClaimsPlan};
 pub use demo::demo;
 pub use plan::RealPlan;
 
@@ -38,7 +39,7 @@ pub use plan::RealPlan;
 /// not attached all the time, or the workload did not run.
 pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
     let plan = RealPlan::new(args)?;
-    let json = JsonTarget::open(args.json.as_deref())?;
+    let json = output(args, &plan)?;
     let outcome = session::run(&plan, terminal)?;
     let mut report = outcome.report(&plan);
     if let Some(plan) = &plan.engine {
@@ -57,6 +58,14 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
     }
     json.write(&report, terminal)?;
     Ok(if report.ejected() { Status::Failed } else { Status::Fine })
+}
+
+/// Opens the file that the run writes. It may be none that the run reads.
+fn output(args: &RunArgs, plan: &RealPlan) -> Result<JsonTarget, Failure> {
+    let mut inputs =
+        vec![("workload", Path::new(&args.workload)), ("scheduler", plan.object.as_path())];
+    inputs.extend(plan.place.image().map(|image| ("kernel", image)));
+    JsonTarget::sparing(&inputs, args.json.as_deref())
 }
 
 /// The same on the engine, unless somebody wants to stop.

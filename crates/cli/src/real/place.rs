@@ -1,5 +1,7 @@
 //! Where a run happens: in a VM, or on the host.
 
+use std::path::Path;
+
 use scxlab_vm::{Accel, Machine};
 
 use crate::args::{MachineArgs, Place, RunArgs};
@@ -51,6 +53,14 @@ impl Where {
     /// Whether it is a VM.
     pub fn is_vm(&self) -> bool {
         matches!(self, Self::Vm(_))
+    }
+
+    /// The kernel's image, if it is a VM.
+    pub fn image(&self) -> Option<&Path> {
+        match self {
+            Self::Vm(machine) => Some(&machine.image),
+            Self::Host => None,
+        }
     }
 
     /// As the report calls it.

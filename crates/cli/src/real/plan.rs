@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use scxlab_engine::Nanos;
 use scxlab_protocol::{Job, Run, Setting, Task, WorkloadSource};
+use scxlab_workload::Workload;
 
 use super::objects;
 use super::place::Where;
-use crate::args::{MachineArgs, RunArgs};
+use crate::args::RunArgs;
 use crate::plan::{self, Plan};
 use crate::status::Failure;
 
@@ -66,13 +67,13 @@ impl RealPlan {
         };
         let place = Where::new(args)?;
         let cpus = place.cpus();
-        let workload = plan::workload(&args.workload, cpus)?;
+        let (workload, text) = plan::workload(&args.workload, cpus)?;
         let duration = plan::run_time(args.duration, &workload)?;
         // What cannot be compiled is refused here, and not by a guest.
         plan::compile(&workload, cpus)?;
         let engine = match is_file {
             true => None,
-            false => Some(engine_plan(args, cpus, duration)?),
+            false => Some(engine_plan(args, cpus, duration, workload.clone())?),
         };
         let options: Vec<(String, String)> = match &engine {
             Some(plan) => plan.options.clone(),
@@ -85,7 +86,7 @@ impl RealPlan {
             object: if place.is_vm() { PathBuf::from(OBJECT) } else { object.clone() },
             set: set.collect(),
             flags: engine.as_ref().map(flags),
-            workload: source(&args.workload)?,
+            workload: source(&args.workload, text),
             duration_ns: duration.0,
         });
         let name = plan::file_name(&args.scheduler);
@@ -109,20 +110,23 @@ fn flags(plan: &Plan) -> Vec<String> {
     flags.iter_names().map(|(name, _)| format!("SCX_OPS_{name}")).collect()
 }
 
-fn engine_plan(args: &RunArgs, cpus: usize, duration: Nanos) -> Result<Plan, Failure> {
+fn engine_plan(
+    args: &RunArgs,
+    cpus: usize,
+    duration: Nanos,
+    workload: Workload,
+) -> Result<Plan, Failure> {
     let mut args = args.clone();
-    args.on = crate::args::Place::Engine;
     args.duration = Some(duration);
-    let MachineArgs { memory, accel, .. } = MachineArgs::default();
-    args.machine = MachineArgs { cpus: Some(cpus as u64), memory, accel, ..args.machine };
-    Plan::new(&args)
+    args.machine.cpus = Some(cpus as u64);
+    Plan::with(&args, workload)
 }
 
-/// The workload as the agent gets it.
-fn source(name: &str) -> Result<WorkloadSource, Failure> {
-    if scxlab_workload::BUILTINS.iter().any(|(builtin, _)| *builtin == name) {
-        return Ok(WorkloadSource::Builtin(name.to_owned()));
+/// The workload as the agent gets it, with its text if it is a file's.
+fn source(name: &str, text: Option<String>) -> WorkloadSource {
+    let name = name.to_owned();
+    match text {
+        Some(text) => WorkloadSource::File { name, text },
+        None => WorkloadSource::Builtin(name),
     }
-    let text = plan::workload_text(name)?;
-    Ok(WorkloadSource::File { name: name.to_owned(), text })
 }

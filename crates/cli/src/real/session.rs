@@ -12,7 +12,7 @@ use super::guest;
 use super::host::Host;
 use super::place::Where;
 use super::plan::{OBJECT, RealPlan};
-use crate::output::Terminal;
+use crate::output::{Terminal, aside};
 use crate::progress::Progress;
 use crate::report::{ExitPart, Pairs, Report, SchedulerPart, StalledPart, TasksPart, TidPart};
 use crate::status::Failure;
@@ -78,7 +78,7 @@ fn listen(
 ) -> Result<Outcome, Failure> {
     let heard = hear(&kernel, &mut next, plan, terminal)?;
     for note in &heard.notes {
-        eprintln!("scxlab: {note}");
+        aside(note);
     }
     heard.conclude(kernel, plan)
 }
@@ -180,7 +180,8 @@ impl Outcome {
             cpus: kernel.cpus,
             duration_ns: plan.duration.as_nanos() as u64,
             exit: ExitPart {
-                kind: exit.kind as u32,
+                // A scheduler writes it, of whatever size. Its lower half alone might be no error.
+                kind: u32::try_from(exit.kind).unwrap_or(u32::MAX),
                 reason: exit.reason,
                 msg: exit.msg,
                 at_ns: exit.at_ns,
