@@ -25,12 +25,14 @@ use self::kfunc::Kfunc;
 use self::state::{Inner, State, Tasks};
 use self::task::TaskLayout;
 use crate::Image;
+use crate::abi::Abi;
 use crate::btf::{Btf, Kind, Type};
 use crate::image::{MapType, StructOps};
 use crate::insn::pseudo;
 use crate::machine::{
     Binding, Callee, Code, DecodeError, Full, MapAddress, Memory, NoKernel, Region,
 };
+use crate::object::Target as _;
 
 /// Bytes of memory that a scheduler may use.
 const MEMORY: u64 = 4 << 30;
@@ -110,12 +112,13 @@ const NEVER_CALLED: &[&str] = &[
 ];
 
 impl BpfScheduler {
-    /// Takes an image that was relocated for the kernel with this BTF.
+    /// Takes an image that was relocated for this kernel.
     ///
     /// # Errors
     /// It has not exactly one scheduler, or needs what the engine does not have: each such thing is
     /// named.
-    pub fn new(image: Image, kernel: &Btf) -> Result<Self, LoadError> {
+    pub fn new(image: Image, abi: &Abi) -> Result<Self, LoadError> {
+        let kernel = abi.btf();
         let ops = match &image.struct_ops[..] {
             [ops] => ops.clone(),
             [] => return Err(LoadError::NoScheduler),

@@ -7,12 +7,14 @@ mod cpus;
 mod dispatch;
 mod idle;
 mod insert;
+mod objects;
 mod reenq;
 mod walk;
 
 use std::marker::PhantomData;
 
 pub(crate) use context::{Context, Op};
+pub use objects::{ProcessId, Queue, QueueId, RunQueue};
 pub use walk::DsqIter;
 
 use crate::engine::Engine;
