@@ -138,7 +138,7 @@ impl Seen {
         match self.lost {
             Some(lost) => lost.into_iter().for_each(|lost| report.say(&Record::Lost(lost))),
             None => report.say(&Record::Note {
-                text: "lost tasks cannot be told: the kernel gives no debug dump".to_owned(),
+                text: "lost tasks cannot be told: the kernel gives no whole debug dump".to_owned(),
             }),
         }
         report.say(&Record::Tids(self.tids));

@@ -120,7 +120,7 @@ fn runs_clean(lab: &Lab<'_>, workload: &str) -> Result<u64> {
     let attached = lab::attach(qmap(lab, "tid", true)?)?;
     lab.play(&lab.builtin(workload)?, CLEAN, || !attached.is_up())?;
     lab::still_up(&attached).with_context(|| format!("keyed by tid under {workload}"))?;
-    let dump = dump::on_request().context("the kernel gives no debug dump")?;
+    let dump = dump::on_request().context("the kernel gives no whole debug dump")?;
     let lost = dump::lost(&dump, TIMEOUT.as_nanos() as u64);
     let dispatched = attached.loaded.number("dispatched").unwrap_or(0);
     attached.detach()?;
@@ -147,7 +147,7 @@ fn dumps_queued_tasks(lab: &Lab<'_>) -> Result<String> {
     );
     let mut player = lab.start(&crowd)?;
     std::thread::sleep(Duration::from_secs(1));
-    let dump = dump::on_request().context("the kernel gives no debug dump")?;
+    let dump = dump::on_request().context("the kernel gives no whole debug dump")?;
     let tids = tids(lab, &attached)?;
     player.stop()?;
     lab::still_up(&attached)?;
