@@ -18,6 +18,7 @@ use super::{Findings, came_up, holds};
 use crate::attached::{Attached, wait_for};
 use crate::kernel;
 use crate::object::{Loaded, Opened};
+use crate::play::{self, Player};
 
 const WITHOUT: &str = "scx_bpf_tid_to_task() called without SCX_OPS_TID_TO_TASK";
 const REQUIRES: &str = "SCX_OPS_TID_TO_TASK requires root scheduler to enable it";
@@ -242,7 +243,7 @@ impl Group {
     }
 
     /// Begins to play a workload in it: whoever is forked is where its parent is.
-    fn start(&self, lab: &Lab<'_>, workload: &str) -> Result<crate::play::Player> {
+    fn start(&self, lab: &Lab<'_>, workload: &str) -> Result<Player> {
         let program = lab.builtin(workload)?;
         let join = |group: &PathBuf| {
             let procs = group.join("cgroup.procs");
@@ -268,6 +269,6 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.path);
+        play::remove_cgroup(&self.path);
     }
 }
