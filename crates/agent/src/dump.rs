@@ -69,6 +69,12 @@ pub fn lost(dump: &str, timeout_ns: u64) -> Vec<Lost> {
     dump.lines().filter_map(dumped_task).filter(|lost| lost.runnable_for_ns >= timeout_ns).collect()
 }
 
+/// Whether the kernel had no room for all of the dump of an ejection, `ops.exit_dump_len`. Tasks may
+/// be missing then.
+pub fn is_cut(dump: &str) -> bool {
+    dump.trim_end().ends_with("~~~~ TRUNCATED ~~~~")
+}
+
 fn dumped_task(line: &str) -> Option<Lost> {
     // The state, and then the name, which may have anything in it. A task whose exit is notified is X
     // or Z (`task_state_to_char()`), also while it is runnable.
@@ -144,6 +150,12 @@ CPU 0   : nr_run=5 flags=0x1 cpu_rel=0 ksync=1733
         for lost in ["CPU:1 [LOST 12 EVENTS]\n", "CPU:0 [LOST EVENTS]\n"] {
             assert_eq!(traced(&format!("{lost}{line}")), None, "{lost}");
         }
+    }
+
+    #[test]
+    fn a_dump_without_its_end_is_told() {
+        assert!(!is_cut(OLD) && !is_cut(NEW));
+        assert!(is_cut(&format!("{NEW}      cpus=\n\n~~~~ TRUNCATED ~~~~\n")));
     }
 
     #[test]

@@ -66,6 +66,10 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     let exit = detached.exit(seen.ended)?;
     if let Some(dump) = &exit.dump {
         seen.lost = Some(dump::lost(dump, timeout_ns));
+        if dump::is_cut(dump) {
+            let text = "the debug dump is longer than the kernel keeps: more tasks may be lost than it has";
+            report.say(&Record::Note { text: text.to_owned() });
+        }
     }
     if !unread.is_empty() {
         let text = format!("what it counts in its arena is not reported: {}", unread.join(", "));
