@@ -14,7 +14,7 @@ const TRACING: &str = "/sys/kernel/tracing";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks for a dump of the scheduler that is attached, by sysrq-D. It goes on undisturbed. Nothing if
-/// the kernel has no such event, or we may not.
+/// the kernel has no such event, or we may not, or the dump was longer than what it is kept in.
 pub fn on_request() -> Option<String> {
     let event = format!("{TRACING}/events/sched_ext/sched_ext_dump/enable");
     fs::write(&event, "1").ok()?;
@@ -43,10 +43,23 @@ fn request() -> Option<String> {
             _ => std::thread::sleep(Duration::from_millis(10)),
         }
     }
-    let text = String::from_utf8_lossy(&text);
-    // `  task-pid  [cpu] flags time: sched_ext_dump: <line of the dump>`
-    let lines = text.lines().filter_map(|line| Some(line.split_once("sched_ext_dump: ")?.1));
-    Some(lines.flat_map(|line| [line, "\n"]).collect())
+    traced(&String::from_utf8_lossy(&text))
+}
+
+/// The dump in what the trace has: `  task-pid  [cpu] flags time: sched_ext_dump: <line of the dump>`.
+/// Nothing if its beginning was overwritten, which the trace says first: `CPU:1 [LOST 12 EVENTS]`. The
+/// tasks in what is left would not be all.
+fn traced(trace: &str) -> Option<String> {
+    let mut dump = String::new();
+    for line in trace.lines() {
+        if let Some((_, line)) = line.split_once("sched_ext_dump: ") {
+            dump.push_str(line);
+            dump.push('\n');
+        } else if line.starts_with("CPU:") && line.ends_with(" EVENTS]") {
+            return None;
+        }
+    }
+    Some(dump)
 }
 
 /// The tasks in a debug dump that had been runnable for at least so long: lines such as
@@ -54,6 +67,12 @@ fn request() -> Option<String> {
 /// long ago it was last made runnable.
 pub fn lost(dump: &str, timeout_ns: u64) -> Vec<Lost> {
     dump.lines().filter_map(dumped_task).filter(|lost| lost.runnable_for_ns >= timeout_ns).collect()
+}
+
+/// Whether the kernel had no room for all of the dump of an ejection, `ops.exit_dump_len`. Tasks may
+/// be missing then.
+pub fn is_cut(dump: &str) -> bool {
+    dump.trim_end().ends_with("~~~~ TRUNCATED ~~~~")
 }
 
 fn dumped_task(line: &str) -> Option<Lost> {
@@ -121,6 +140,22 @@ CPU 0   : nr_run=5 flags=0x1 cpu_rel=0 ksync=1733
         assert_eq!(names(OLD, 5000).len(), 2);
         assert_eq!(names(NEW, 5000), [("exe".to_owned(), 113, 7328)]);
         assert_eq!(names(NEW, 8000), []);
+    }
+
+    #[test]
+    fn a_dump_without_its_beginning_is_none() {
+        let line = "   agent-70  [001] d..2.    9.5: sched_ext_dump:   R exe[156] -7248ms\n";
+        let dump = traced(line).expect("it is whole");
+        assert_eq!(names(&dump, 7000), [("exe".to_owned(), 156, 7248)]);
+        for lost in ["CPU:1 [LOST 12 EVENTS]\n", "CPU:0 [LOST EVENTS]\n"] {
+            assert_eq!(traced(&format!("{lost}{line}")), None, "{lost}");
+        }
+    }
+
+    #[test]
+    fn a_dump_without_its_end_is_told() {
+        assert!(!is_cut(OLD) && !is_cut(NEW));
+        assert!(is_cut(&format!("{NEW}      cpus=\n\n~~~~ TRUNCATED ~~~~\n")));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How a scheduler's time ended: what it recorded in `ops.exit`, or else what the kernel logged.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use scxlab_engine::ExitKind;
@@ -52,38 +52,42 @@ pub fn logged(log: &str, scheduler: &str, at_ns: u64) -> Option<Exit> {
     Some(Exit { kind: kind as u64, code: 0, reason: reason.to_owned(), msg, at_ns, dump: None })
 }
 
-/// The kernel's log, as far as it is kept.
-pub fn kernel_log() -> String {
-    kernel_log_from(0)
+/// The kernel's log from a place in it on, as far as it is kept.
+pub fn kernel_log_from(first: u64) -> String {
+    kmsg().map_or_else(String::new, |log| lines_from(log, first))
 }
 
-/// The same from a place in it on.
-pub fn kernel_log_from(first: u64) -> String {
-    let mut log = String::new();
-    each_record(|sequence, line| {
+/// Where the kernel's log ends now: the number of the record that comes next.
+pub fn end_of_the_log() -> u64 {
+    kmsg().map_or(0, end)
+}
+
+fn kmsg() -> Option<fs::File> {
+    fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg").ok()
+}
+
+fn lines_from(log: impl Read, first: u64) -> String {
+    let mut text = String::new();
+    each_record(log, |sequence, line| {
         if sequence >= first {
-            log.push_str(line);
-            log.push('\n');
+            text.push_str(line);
+            text.push('\n');
         }
     });
-    log
+    text
 }
 
-/// Where the kernel's log ends now.
-pub fn end_of_the_log() -> u64 {
+fn end(log: impl Read) -> u64 {
     let mut end = 0;
-    each_record(|sequence, _| end = sequence + 1);
+    each_record(log, |sequence, _| end = sequence.saturating_add(1));
     end
 }
 
-fn each_record(mut f: impl FnMut(u64, &str)) {
-    let options =
-        fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg");
-    let Ok(mut file) = options else { return };
+fn each_record(mut log: impl Read, mut f: impl FnMut(u64, &str)) {
     let mut record = [0; 8192];
     // A record at a time: `priority,sequence,time,flags;text`, and a line for each annotation.
     loop {
-        match file.read(&mut record) {
+        match log.read(&mut record) {
             Ok(0) => return,
             Ok(length) => {
                 let text = String::from_utf8_lossy(&record[..length]);
@@ -110,5 +114,33 @@ mod tests {
         assert_eq!((exit.kind, exit.at_ns), (1026, 7));
         assert_eq!(exit.msg, "exe[1410] failed to run for 5.028s");
         assert_eq!(logged(log, "simple", 7), None);
+    }
+
+    /// `/dev/kmsg`: a read gives a record, or says that records were overwritten, or that there are no
+    /// more.
+    struct Kmsg<'a>(std::slice::Iter<'a, &'a str>);
+
+    impl Read for Kmsg<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let error = |errno| Err(std::io::Error::from_raw_os_error(errno));
+            match self.0.next() {
+                None => error(libc::EAGAIN),
+                Some(&"") => error(libc::EPIPE),
+                Some(record) => {
+                    buffer[..record.len()].copy_from_slice(record.as_bytes());
+                    Ok(record.len())
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_in_the_log_stays_when_the_log_loses_its_beginning() {
+        let before = ["6,700,1,-;first", "6,701,2,-;second\n SUBSYSTEM=cpu\n"];
+        assert_eq!(end(Kmsg(before.iter())), 702);
+        let after = ["", "6,701,2,-;second\n SUBSYSTEM=cpu\n", "4,702,3,-;WARNING: third"];
+        assert_eq!(lines_from(Kmsg(after.iter()), 702), "WARNING: third\n");
+        assert_eq!(lines_from(Kmsg(after.iter()), 0), "second\nWARNING: third\n");
+        assert_eq!(end(Kmsg([].iter())), 0);
     }
 }

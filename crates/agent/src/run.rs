@@ -18,6 +18,10 @@ use crate::play::{self, Options, Player};
 use crate::report::Report;
 use crate::{dump, kernel, stop};
 
+/// What to say of a workload that has ended because it is not kept any more.
+pub(crate) const KILLED: &str = "the workload did not play to the end: somebody killed its keeper, \
+    perhaps the kernel for lack of memory (its log says so)";
+
 /// How often to say what time it is.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -52,7 +56,7 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
         player.stop()?;
         return stop::check();
     }
-    let mut seen = look(&attached, &player, timeout_ns)?;
+    let mut seen = look(&attached, &mut player, timeout_ns)?;
     let leaked = baseline.and_then(|baseline| leaked_in_use(baseline, &player, &attached, &seen));
     report.doing("detaching the scheduler");
     let detached = attached.detach()?;
@@ -62,6 +66,10 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     let exit = detached.exit(seen.ended)?;
     if let Some(dump) = &exit.dump {
         seen.lost = Some(dump::lost(dump, timeout_ns));
+        if dump::is_cut(dump) {
+            let text = "the debug dump is longer than the kernel keeps: more tasks may be lost than it has";
+            report.say(&Record::Note { text: text.to_owned() });
+        }
     }
     if !unread.is_empty() {
         let text = format!("what it counts in its arena is not reported: {}", unread.join(", "));
@@ -117,7 +125,7 @@ struct Seen {
     lost: Option<Vec<Lost>>,
 }
 
-fn look(attached: &Attached, player: &Player, timeout_ns: u64) -> Result<Seen> {
+fn look(attached: &Attached, player: &mut Player, timeout_ns: u64) -> Result<Seen> {
     let ended = attached.elapsed();
     let dump = if attached.is_up() { dump::on_request() } else { None };
     let events = kernel::events();
@@ -126,6 +134,7 @@ fn look(attached: &Attached, player: &Player, timeout_ns: u64) -> Result<Seen> {
     let tasks = player.counts();
     // A scheduler may be ejected before there is anything to schedule, by its own `ops.init` for one.
     ensure!(tasks.forked > 0 || !attached.is_up(), "the workload did not start any task");
+    ensure!(player.is_kept() || !attached.is_up(), KILLED);
     let lost = dump.as_deref().map(|dump| dump::lost(dump, timeout_ns));
     Ok(Seen { ended, tasks, tids, counters, events, refusals: player.refusals(), lost })
 }
@@ -138,7 +147,7 @@ impl Seen {
         match self.lost {
             Some(lost) => lost.into_iter().for_each(|lost| report.say(&Record::Lost(lost))),
             None => report.say(&Record::Note {
-                text: "lost tasks cannot be told: the kernel gives no debug dump".to_owned(),
+                text: "lost tasks cannot be told: the kernel gives no whole debug dump".to_owned(),
             }),
         }
         report.say(&Record::Tids(self.tids));

@@ -143,9 +143,10 @@ fn a_keeper_that_is_killed_takes_all_along() {
     let mut player = play(&program_of("fork-storm"));
     let group = player.group();
     until("a storm", || player.counts().forked > 50);
+    assert!(player.is_kept());
     stagehand::kill(parent_of(group));
     until("the end", || members(group).is_empty());
-    assert!(!player.is_alive());
+    assert!(!player.is_alive() && !player.is_kept());
     player.stop().unwrap();
 }
 
@@ -197,6 +198,7 @@ fn a_workload_that_has_ended_can_be_told() {
     assert!(player.is_alive());
     stagehand::kill(stagehand::pid_of(&player, "brief"));
     until("the end", || !player.is_alive());
+    assert!(player.is_kept());
     let counts = player.counts();
     assert_eq!((counts.forked, counts.exited), (1, 1));
 }

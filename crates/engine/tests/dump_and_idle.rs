@@ -121,6 +121,8 @@ impl Scheduler for Talks {
     fn dump(&self, cx: &mut scxlab_engine::Cx<'_>, ctx: &scxlab_engine::DumpCtx) {
         cx.dump(format!("kind {}", ctx.kind));
         cx.dump(", one line\nand another");
+        // Nothing is locked, and it may not sleep all the same.
+        assert!(cx.create_dsq(DsqId(9)).is_err());
     }
     fn dump_cpu(
         &self,

@@ -173,6 +173,29 @@ fn a_queue_is_asked_back() {
     engine.check_invariants().expect("holds");
 }
 
+/// The kernel would not come out of it either; here time goes on, and the tasks get to run.
+#[test]
+fn a_queue_that_is_asked_back_over_and_over_does_not_stop_time() {
+    let lab = Lab::new()
+        .on_init(|cx| cx.create_dsq(QUEUE))
+        .on_enqueue(|cx, p, enq| {
+            st(cx).n += u64::from(reason(cx, p, enq) == ent::REENQ_KFUNC);
+            cx.dsq_insert(p, QUEUE, SLICE, enq);
+            cx.dsq_reenq(QUEUE);
+        })
+        .on_dispatch(|cx, _, _| {
+            cx.dsq_move_to_local(QUEUE, NONE);
+        });
+    let (mut engine, id) = attached(quiet(1, two_on_one()), lab);
+    go(&mut engine, 50);
+    assert!(engine.is_attached(id), "{:?}", engine.exit_info(id));
+    assert!(lab_state(&engine, id).n > 10, "{} came back", lab_state(&engine, id).n);
+    for comm in ["a", "b"] {
+        assert!(task(&engine, comm).se.sum_exec_runtime > 5_000_000, "{comm}");
+    }
+    engine.check_invariants().expect("holds");
+}
+
 #[test]
 fn the_global_queue_is_not() {
     let lab = Lab::fifo().on_running(|cx, _| cx.dsq_reenq(DsqId::GLOBAL));

@@ -1,6 +1,6 @@
 //! Walking through queues, and moving tasks out of them on the way.
 
-use scxlab_engine::{CpuId, Cx, DsqId, EnqFlags, Errno, OpsFlags, Task};
+use scxlab_engine::{CpuId, Cx, DsqId, EnqFlags, Errno, OpsFlags, Task, WakeFlags};
 
 mod support;
 use support::{Lab, Prog, attached, ejected, go, lab_state, mask, quiet, run, sleep, st, task};
@@ -209,6 +209,18 @@ fn moves_are_for_dispatch_and_unlocked_operations() {
     let (mut engine, id) = attached(quiet(2, four_wait()), lab);
     let msg = ejected(&mut engine, id, 200).msg;
     assert!(msg.starts_with("scx_bpf_dsq_move() cannot be called from ops.running()"), "{msg}");
+}
+
+#[test]
+fn the_built_in_choice_is_not_for_dispatch() {
+    let lab = once_four_wait(|cx| {
+        let a = cx.dsq_peek(QUEUE).expect("four are there");
+        assert_eq!(cx.select_cpu_dfl(a, CpuId(1), WakeFlags::empty()), None);
+    });
+    let (mut engine, id) = attached(quiet(2, four_wait()), lab);
+    let msg = ejected(&mut engine, id, 200).msg;
+    let says = "scx_bpf_select_cpu_dfl() cannot be called from ops.dispatch()";
+    assert!(msg.starts_with(says), "{msg}");
 }
 
 /// The built-in choice within a set, for the task at hand and for others.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use libbpf_rs::Link;
 use scxlab_engine::program::{Instr, Pc, Span, Start};
 use scxlab_engine::{Nanos, Program};
@@ -65,6 +65,7 @@ impl<'a> Lab<'a> {
         while start.elapsed() < how_long && !done() && !stop::is_asked() {
             thread::sleep(Duration::from_millis(20));
         }
+        ensure!(player.is_kept(), run::KILLED);
         Ok(player.stop()?)
     }
 

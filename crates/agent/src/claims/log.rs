@@ -1,6 +1,6 @@
 //! The kernel's log, watched for what a kernel says when something is wrong with itself.
 
-use crate::exit::kernel_log;
+use crate::exit::{end_of_the_log, kernel_log_from};
 
 /// Beginnings of what a kernel says then.
 const WARNINGS: &[&str] = &[
@@ -16,13 +16,13 @@ const WARNINGS: &[&str] = &[
     "INFO: task",
 ];
 
-/// A place in the log.
-pub(super) struct Mark(usize);
+/// A place in the log. Not a number of lines: a full log loses one at its beginning for each new one.
+pub(super) struct Mark(u64);
 
 impl Mark {
     /// Its end.
     pub(super) fn now() -> Self {
-        Self(kernel_log().lines().count())
+        Self(end_of_the_log())
     }
 
     /// The first line since then that is a warning.
@@ -33,7 +33,6 @@ impl Mark {
 
     /// All lines since then.
     pub(super) fn since(&self) -> String {
-        let log = kernel_log();
-        log.lines().skip(self.0).flat_map(|line| [line, "\n"]).collect()
+        kernel_log_from(self.0)
     }
 }

@@ -97,24 +97,24 @@ pub fn check(job: &Job, objects: &Path, only: &[u8], report: &Report) -> Result<
             }
             Err(err) => claims
                 .iter()
-                .for_each(|&claim| conclude(report, claim, Err(anyhow::anyhow!("{err:#}")), None)),
+                .map(|&claim| (claim, Err(anyhow::anyhow!("{err:#}"))))
+                .for_each(|(claim, result)| conclude(report, claim, result, warning.as_deref())),
         }
     }
     Ok(())
 }
 
 fn conclude(report: &Report, claim: u8, result: Result<String>, warning: Option<&str>) {
-    match (result, warning) {
-        (Ok(_), Some(line)) => {
-            let evidence = format!("meanwhile the kernel's log got: {line}");
-            say(report, claim, Verdict::Broken, evidence);
+    let (verdict, evidence) = match (result, warning) {
+        (Err(err), _) if err.is::<Broken>() => (Verdict::Broken, format!("{err:#}")),
+        (Ok(_), Some(line)) => (Verdict::Broken, format!("meanwhile the kernel's log got: {line}")),
+        (Err(err), Some(line)) => {
+            (Verdict::Broken, format!("meanwhile the kernel's log got: {line}; then: {err:#}"))
         }
-        (Ok(evidence), None) => say(report, claim, Verdict::Held, evidence),
-        (Err(err), _) if err.is::<Broken>() => {
-            say(report, claim, Verdict::Broken, format!("{err:#}"));
-        }
-        (Err(err), _) => say(report, claim, Verdict::NotTried, format!("{err:#}")),
-    }
+        (Ok(evidence), None) => (Verdict::Held, evidence),
+        (Err(err), None) => (Verdict::NotTried, format!("{err:#}")),
+    };
+    say(report, claim, verdict, evidence);
 }
 
 fn say(report: &Report, claim: u8, verdict: Verdict, evidence: String) {
@@ -142,4 +142,50 @@ fn holds(fine: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
 fn came_up(it_was: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
     ensure!(it_was, "nothing was shown: {}", otherwise());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What was said.
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn concluded(result: Result<String>, warning: Option<&str>) -> (Verdict, String) {
+        let said = Said::default();
+        conclude(&Report::new(said.clone()), 1, result, warning);
+        match serde_json::from_slice(&said.0.lock().unwrap()).expect("one record") {
+            Record::Claim(Finding { claim: 1, verdict, evidence }) => (verdict, evidence),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_warning_breaks_a_claim_however_its_check_ends() {
+        let not_tried = || Err(anyhow::anyhow!("no room"));
+        let broken = || holds(false, || "seen".to_owned()).map(|()| String::new());
+        assert_eq!(concluded(Ok("well".to_owned()), None), (Verdict::Held, "well".to_owned()));
+        assert_eq!(concluded(not_tried(), None), (Verdict::NotTried, "no room".to_owned()));
+        assert_eq!(concluded(broken(), None), (Verdict::Broken, "seen".to_owned()));
+        for result in [Ok("well".to_owned()), not_tried()] {
+            let (verdict, evidence) = concluded(result, Some("BUG: x"));
+            assert_eq!(verdict, Verdict::Broken);
+            assert!(evidence.contains("BUG: x"), "{evidence}");
+        }
+        assert_eq!(concluded(broken(), Some("BUG: x")), (Verdict::Broken, "seen".to_owned()));
+    }
 }

@@ -23,6 +23,16 @@ pub struct Place {
     ty: TypeId,
 }
 
+impl Place {
+    /// A part that begins so many bytes into it. Its end is a number too.
+    fn part(&self, at: Option<usize>, size: usize, ty: TypeId) -> Result<Self> {
+        let offset = at.and_then(|at| at.checked_add(self.offset));
+        let offset = offset.filter(|offset| offset.checked_add(size).is_some());
+        let offset = offset.context("the object's BTF is damaged")?;
+        Ok(Self { section: self.section.clone(), offset, size, ty })
+    }
+}
+
 /// A number that a variable can hold, and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scalar {
@@ -162,12 +172,7 @@ pub fn member(types: &Types, whole: &Place, name: &str) -> Result<Place> {
         bail!("`{name}` is a bit field, which cannot be set");
     };
     let size = size_of(btf, found.ty, DEEPEST)?;
-    Ok(Place {
-        section: whole.section.clone(),
-        offset: whole.offset + offset as usize / 8,
-        size,
-        ty: found.ty,
-    })
+    whole.part(Some(offset as usize / 8), size, found.ty)
 }
 
 fn element(btf: &Btf<'_>, whole: &Place, index: &str) -> Result<Place> {
@@ -176,13 +181,7 @@ fn element(btf: &Btf<'_>, whole: &Place, index: &str) -> Result<Place> {
     let i: usize = index.parse().with_context(|| format!("`[{index}]`: no index"))?;
     ensure!(i < array.capacity(), "`[{index}]`: it has {} elements", array.capacity());
     let size = size_of(btf, array.ty(), DEEPEST)?;
-    let offset = i.checked_mul(size).and_then(|offset| offset.checked_add(whole.offset));
-    Ok(Place {
-        section: whole.section.clone(),
-        offset: offset.context("the object's BTF is damaged")?,
-        size,
-        ty: array.ty(),
-    })
+    whole.part(i.checked_mul(size), size, array.ty())
 }
 
 /// A value as the bytes that the variable has for it.
@@ -197,7 +196,7 @@ pub fn encode(types: &Types, place: &Place, value: &str) -> Result<Vec<u8>> {
     let Some(scalar) = scalar(&ty) else {
         bail!("only numbers, truth values and enumerators can be set; give a member or an element")
     };
-    let bits = 8 * place.size.min(8) as u32;
+    let bits = 8 * place.size.clamp(1, 8) as u32;
     let (least, most) = match scalar {
         Scalar::Bool => (0, 1),
         Scalar::Unsigned => (0, (1_i128 << bits) - 1),
@@ -220,7 +219,7 @@ pub fn encode(types: &Types, place: &Place, value: &str) -> Result<Vec<u8>> {
 
 fn bytes_of(number: i128, place: &Place) -> Result<Vec<u8>> {
     let bytes = number.to_le_bytes();
-    let bytes = bytes.get(..place.size);
+    let bytes = bytes.get(..place.size).filter(|bytes| !bytes.is_empty());
     let bytes = bytes.with_context(|| format!("{} bytes are no number", place.size))?;
     Ok(bytes.to_vec())
 }
@@ -327,6 +326,8 @@ mod tests {
     const LIMITS: u32 = 6;
     const CONST: u32 = 7;
     const ENDLESS: u32 = 8;
+    const LARGE: u32 = 9;
+    const HUGE: u32 = 10;
 
     /// Types in the kernel's format, which starts with a header and ends in the names.
     #[derive(Default)]
@@ -372,7 +373,8 @@ mod tests {
     /// struct limits limits;
     /// ```
     ///
-    /// And what none makes: an array of itself, and a number of 17 bytes.
+    /// And what none makes: an array of itself, one that is larger than any memory, and numbers of 17
+    /// bytes and of none.
     fn types() -> Types {
         let mut writer = Writer::default();
         writer.add("u32", 1, 0, 4, &[32]);
@@ -386,6 +388,8 @@ mod tests {
         writer.add("limits", 4, 3, 20, &members);
         writer.add("", 10, 0, U32, &[]);
         writer.add("", 3, 0, 0, &[ENDLESS, U32, 2]);
+        writer.add("", 3, 0, 0, &[U32, U32, u32::MAX]);
+        writer.add("", 3, 0, 0, &[LARGE, U32, u32::MAX]);
         let variables = [
             ("batch", CONST, 0, 4),
             ("nice", S32, 4, 4),
@@ -395,11 +399,13 @@ mod tests {
             ("__SCX_DSQ_LOCAL", U32, 36, 4),
             ("endless", ENDLESS, 40, 4),
             ("wide", U32, 44, 17),
+            ("huge", HUGE, 48, 4),
+            ("empty", S32, 52, 0),
         ];
         for (name, ty, ..) in variables {
             writer.add(name, 14, 0, ty, &[1]);
         }
-        let entries: Vec<u32> = (ENDLESS + 1..)
+        let entries: Vec<u32> = (HUGE + 1..)
             .zip(variables)
             // The offsets are left to the symbols.
             .flat_map(|(var, (.., size))| [var, 0, size])
@@ -456,6 +462,9 @@ mod tests {
             ("key", "gid", "`gid` is none of key_tid, key_pid"),
             ("endless[1]", "1", "too many dimensions"),
             ("wide", "1", "17 bytes are no number"),
+            // It would end at 2 to the power of 64.
+            ("huge[1073741824][1073741811]", "1", "damaged"),
+            ("empty", "1", "0 bytes are no number"),
         ] {
             let bytes = find(&types, path).and_then(|place| encode(&types, &place, value));
             let message = format!("{:#}", bytes.expect_err(path));

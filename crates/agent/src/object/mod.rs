@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use libbpf_rs::btf::types::{DataSec, Enum, Enum64, Var};
 use libbpf_rs::btf::{Btf, BtfType, ReferencesType as _};
+use libbpf_rs::libbpf_sys::BPF_F_LINK;
 use libbpf_rs::{Link, MapCore as _, MapFlags, MapType, Object, ObjectBuilder, OpenObject};
 use scxlab_protocol::Setting;
 
@@ -315,7 +316,14 @@ impl Opened {
     pub fn load(self) -> Result<Loaded, Refusal> {
         let ops = self.ops().ok().map(|(ops, _)| ops);
         log::begin();
-        let Self { object, types, .. } = self;
+        let Self { mut object, types, .. } = self;
+        // One of a section `.struct_ops`, without `.link`, would stay attached when this process ends.
+        let mut maps = object.maps_mut();
+        if let Some(mut map) = maps.find(|map| ops.as_deref().is_some_and(|ops| map.name() == ops))
+        {
+            map.set_map_flags(BPF_F_LINK).map_err(|err| Refusal::new("load", &err))?;
+        }
+        drop(maps);
         match object.load() {
             Ok(object) => Ok(Loaded { object, types, ops }),
             Err(err) => Err(Refusal::new("load", &err)),

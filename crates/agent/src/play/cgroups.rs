@@ -42,7 +42,7 @@ fn create_all(base: &Path, paths: &[String]) -> Result<Vec<String>, PlayError> {
 }
 
 /// Removes a cgroup and those below it. The kernel may take a moment to see that they are empty.
-pub(super) fn remove(base: &Path) {
+pub(crate) fn remove(base: &Path) {
     for _ in 0..200 {
         match remove_once(base) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {

@@ -72,6 +72,7 @@ use std::ffi::OsString;
 #[cfg(doc)]
 use scxlab_engine::Program;
 
+pub(crate) use cgroups::remove as remove_cgroup;
 pub use error::PlayError;
 pub use player::{Options, Player};
 pub use refusal::Refusal;

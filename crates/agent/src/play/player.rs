@@ -98,12 +98,18 @@ impl Player {
     /// Whether tasks live, or some are still to be started. A workload that has played has
     /// [`Counts::forked`] above 0 besides.
     pub fn is_alive(&mut self) -> bool {
-        if !matches!(self.keeper.try_wait(), Ok(None)) {
+        if !self.is_kept() {
             return false;
         }
         let all_started =
             self.stage.board().started.load(Acquire) as usize == self.stage.starts().len();
         !all_started || census::live(self.group).is_ok_and(|live| live > 0)
+    }
+
+    /// Whether its keeper is there. It goes by itself only when the player has stopped the workload:
+    /// before that somebody else has killed it (the kernel, out of memory), and all tasks with it.
+    pub fn is_kept(&mut self) -> bool {
+        matches!(self.keeper.try_wait(), Ok(None))
     }
 
     /// What the kernel refused the tasks up to now, each instruction's once.
@@ -127,7 +133,7 @@ impl Player {
             return Ok(self.counts());
         }
         let begin = Instant::now();
-        while matches!(self.keeper.try_wait(), Ok(None)) && begin.elapsed() < PATIENCE {
+        while self.is_kept() && begin.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(1));
         }
         // None are left, unless somebody has killed the keeper. Then the anchor is at it.

@@ -196,9 +196,12 @@ impl Engine {
         self.p_mut(p).scx.flags &= !ent::REENQ_REASON_MASK;
     }
 
-    /// `process_deferred_reenq_users()`.
+    /// `process_deferred_reenq_users()`. What is asked for meanwhile is for the next time, which
+    /// `schedule_dsq_reenq()` has seen to: the kernel goes on until nobody asks, perhaps for ever.
     pub(crate) fn process_deferred_reenq_users(&mut self, cpu: CpuId) {
-        while let Some(dsq) = self.rq_mut(cpu).scx.deferred_reenq_users.pop_front() {
+        for _ in 0..self.rq(cpu).scx.deferred_reenq_users.len() {
+            let next = self.rq_mut(cpu).scx.deferred_reenq_users.pop_front();
+            let Some(dsq) = next else { return };
             if !self.dsq(dsq).id.is_builtin()
                 && let Some(sched) = self.dsq(dsq).sched
             {

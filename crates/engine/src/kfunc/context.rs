@@ -108,8 +108,8 @@ impl Op {
         }
     }
 
-    /// Whether the kernel lets it sleep: only these may create queues.
+    /// `bpf_scx_check_member()`: whether the kernel lets it sleep. Only these may create queues.
     pub fn may_sleep(self) -> bool {
-        self.allows().contains(Context::UNLOCKED)
+        self.allows().contains(Context::UNLOCKED) && self != Self::Dump
     }
 }

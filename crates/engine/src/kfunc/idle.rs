@@ -41,7 +41,7 @@ impl Cx<'_> {
     ) -> Result<CpuId, Errno> {
         const INVALID: Errno = Errno(errno::EINVAL);
         const BUSY: Errno = Errno(errno::EBUSY);
-        if !self.only_from(function, Context::SELECT_CPU | Context::ENQUEUE | Context::UNLOCKED) {
+        if !self.only_from(function, Context::SELECT_CPU | Context::UNLOCKED) {
             return Err(INVALID);
         }
         if !self.core.cpu_valid(self.sched, prev, "") {
