@@ -23,7 +23,7 @@ pub(crate) const KILLED: &str = "the workload did not play to the end: somebody 
     perhaps the kernel for lack of memory (its log says so)";
 
 /// How often to say what time it is.
-const PROGRESS: Duration = Duration::from_secs(1);
+pub const PROGRESS: Duration = Duration::from_secs(1);
 
 /// Does it. What the kernel refuses is reported, and is no error here.
 ///
@@ -65,11 +65,8 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     let leaked = leaked.or_else(|| baseline?.leaked());
     let exit = detached.exit(seen.ended)?;
     if let Some(dump) = &exit.dump {
-        seen.lost = Some(dump::lost(dump, timeout_ns));
-        if dump::is_cut(dump) {
-            let text = "the debug dump is longer than the kernel keeps: more tasks may be lost than it has";
-            report.say(&Record::Note { text: text.to_owned() });
-        }
+        seen.lost = dump::lost(dump, timeout_ns);
+        seen.all_lost = !dump::is_cut(dump);
     }
     if !unread.is_empty() {
         let text = format!("what it counts in its arena is not reported: {}", unread.join(", "));
@@ -121,8 +118,9 @@ struct Seen {
     counters: BTreeMap<String, u64>,
     events: BTreeMap<String, u64>,
     refusals: Vec<play::Refusal>,
-    /// Nothing if nobody knows.
-    lost: Option<Vec<Lost>>,
+    lost: Vec<Lost>,
+    /// Whether the kernel told all of them.
+    all_lost: bool,
 }
 
 fn look(attached: &Attached, player: &mut Player, timeout_ns: u64) -> Result<Seen> {
@@ -135,8 +133,9 @@ fn look(attached: &Attached, player: &mut Player, timeout_ns: u64) -> Result<See
     // A scheduler may be ejected before there is anything to schedule, by its own `ops.init` for one.
     ensure!(tasks.forked > 0 || !attached.is_up(), "the workload did not start any task");
     ensure!(player.is_kept() || !attached.is_up(), KILLED);
-    let lost = dump.as_deref().map(|dump| dump::lost(dump, timeout_ns));
-    Ok(Seen { ended, tasks, tids, counters, events, refusals: player.refusals(), lost })
+    let all_lost = dump.is_some();
+    let lost = dump.map_or_else(Vec::new, |dump| dump::lost(&dump, timeout_ns));
+    Ok(Seen { ended, tasks, tids, counters, events, refusals: player.refusals(), lost, all_lost })
 }
 
 impl Seen {
@@ -144,11 +143,12 @@ impl Seen {
         for refusal in &self.refusals {
             report.say(&Record::Note { text: refusal.to_string() });
         }
-        match self.lost {
-            Some(lost) => lost.into_iter().for_each(|lost| report.say(&Record::Lost(lost))),
-            None => report.say(&Record::Note {
-                text: "lost tasks cannot be told: the kernel gives no whole debug dump".to_owned(),
-            }),
+        self.lost.into_iter().for_each(|lost| report.say(&Record::Lost(lost)));
+        if self.all_lost {
+            report.say(&Record::LostEnd);
+        } else {
+            let text = "how many tasks are lost is not known: the kernel gave no whole debug dump";
+            report.say(&Record::Note { text: text.to_owned() });
         }
         report.say(&Record::Tids(self.tids));
         if let Some(tasks) = leaked {
@@ -170,7 +170,7 @@ fn leaked_in_use(
     attached: &Attached,
     seen: &Seen,
 ) -> Option<u64> {
-    let nobody_is_lost = seen.lost.as_ref().is_some_and(Vec::is_empty);
+    let nobody_is_lost = seen.all_lost && seen.lost.is_empty();
     if !nobody_is_lost || !attached.is_up() {
         return None;
     }

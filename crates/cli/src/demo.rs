@@ -139,11 +139,13 @@ fn unexpected(pid: &Run, tid: &Run) -> Vec<String> {
 
 /// What is not as it should be of the run keyed by tid.
 pub(crate) fn not_clean(tid: &Report) -> Option<String> {
-    let fine = (tid.exit.kind, tid.tasks.lost) == (UNREG, 0);
+    let fine = (tid.exit.kind, tid.tasks.lost) == (UNREG, Some(0));
     (!fine).then(|| {
         format!(
-            "keyed by tid, it ended with exit kind {} ({}) and {} tasks lost",
-            tid.exit.kind, tid.exit.reason, tid.tasks.lost
+            "keyed by tid, it ended with exit kind {} ({}), tasks lost: {}",
+            tid.exit.kind,
+            tid.exit.reason,
+            tid.lost()
         )
     })
 }
@@ -219,7 +221,7 @@ pub(crate) fn table(pid: &Report, tid: &Report, terminal: &Terminal) -> String {
         ("exit kind", cells(|report| report.exit.kind.to_string())),
         ("ejected at", cells(ejected_at)),
         ("non-leader execs", cells(|report| thousands(report.tasks.nonleader_execs))),
-        ("tasks lost", cells(|report| thousands(report.tasks.lost))),
+        ("tasks lost", cells(|report| report.lost())),
         ("failed lookups", [failed(pid), failed(tid)]),
     ];
     let mut out = String::new();
@@ -241,7 +243,8 @@ pub(crate) fn table(pid: &Report, tid: &Report, terminal: &Terminal) -> String {
 fn outcome(report: &Report) -> String {
     match (report.ejected(), report.tasks.lost) {
         (true, _) => "EJECTED",
-        (false, 0) => "clean",
+        (false, Some(0)) => "clean",
+        (false, None) => "ran on",
         (false, _) => "ran on, tasks lost",
     }
     .to_owned()

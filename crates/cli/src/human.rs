@@ -92,9 +92,10 @@ fn verdict(title: &str, report: &Report, terminal: &Terminal) -> String {
             exit.reason
         );
         let lost = match report.tasks.lost {
-            0 => "no task is lost".to_owned(),
-            1 => "1 task is lost".to_owned(),
-            n => format!("{} tasks are lost", thousands(n)),
+            Some(0) => "no task is lost".to_owned(),
+            Some(1) => "1 task is lost".to_owned(),
+            None if report.stalled.is_empty() => "lost tasks are not known".to_owned(),
+            _ => format!("{} tasks are lost", report.lost()),
         };
         let mut head = wrap(&text, "", terminal.width());
         let kind = format!("(exit kind {})", exit.kind);
@@ -111,11 +112,15 @@ fn verdict(title: &str, report: &Report, terminal: &Terminal) -> String {
     };
     let cpus = count(report.cpus as u64, "CPU");
     let how = match (report.exit.kind, report.tasks.lost) {
-        (64, 0) => terminal.good("clean"),
-        (64, n) => format!(
-            "not ejected, but {}",
-            terminal.bad(&format!("{} waited past the watchdog's timeout", count(n, "task")))
-        ),
+        (64, Some(0)) => terminal.good("clean"),
+        (64, None) if report.stalled.is_empty() => {
+            "not ejected; whether tasks are lost is not known".to_owned()
+        }
+        (64, _) => {
+            let tasks = if report.stalled.len() == 1 { "task" } else { "tasks" };
+            let lost = format!("{} {tasks} waited past the watchdog's timeout", report.lost());
+            format!("not ejected, but {}", terminal.bad(&lost))
+        }
         (kind, _) => format!("then ended: {} (exit kind {kind})", exit.reason),
     };
     format!("{title} ran {ran} on {cpus}: {how}\n{}", wrap(&machine, "", terminal.width()))
@@ -139,8 +144,8 @@ fn counts(report: &Report, width: usize) -> String {
         ("execs", tasks.execs),
         ("by a non-leader", tasks.nonleader_execs),
         ("forks failed", tasks.forks_failed),
-        ("lost", tasks.lost),
     ];
+    life.extend(tasks.lost.map(|lost| ("lost", lost)));
     if let Some(Some(leaked)) = tasks.leaked {
         life.push(("leaked", leaked));
     }

@@ -4,6 +4,7 @@
 use scxlab_engine::Nanos;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
+use crate::human::thousands;
 use crate::plan::Plan;
 use crate::session::Outcome;
 
@@ -77,8 +78,8 @@ pub struct TasksPart {
     pub exited: u64,
     pub execs: u64,
     pub nonleader_execs: u64,
-    /// Runnable for at least the timeout without running.
-    pub lost: u64,
+    /// Runnable for at least the timeout without running. Null if a real kernel did not tell all.
+    pub lost: Option<u64>,
     /// Each burnt its tid.
     pub forks_failed: u64,
     /// On a real kernel: ended, and still not freed while the scheduler, or what is left of it, had
@@ -160,7 +161,7 @@ impl Report {
                 exited: stats.exited,
                 execs: stats.execs,
                 nonleader_execs: stats.nonleader_execs,
-                lost: lost.len() as u64,
+                lost: Some(lost.len() as u64),
                 forks_failed: stats.forks_failed,
                 leaked: None,
             },
@@ -184,6 +185,15 @@ impl Report {
     /// Whether the scheduler was ejected: `>= SCX_EXIT_ERROR`.
     pub fn ejected(&self) -> bool {
         self.exit.kind >= 1024
+    }
+
+    /// How many tasks are lost, in words: `14`, `at least 3`, `not known`.
+    pub fn lost(&self) -> String {
+        match (self.tasks.lost, self.stalled.len()) {
+            (Some(lost), _) => thousands(lost),
+            (None, 0) => "not known".to_owned(),
+            (None, told) => format!("at least {}", thousands(told as u64)),
+        }
     }
 
     /// A counter of the scheduler's own.

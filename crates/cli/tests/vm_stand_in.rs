@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use scxlab_kernels::synthetic;
-use scxlab_protocol::{Counts, Exit, Finding, Hello, Kernel, Record, Verdict};
+use scxlab_protocol::{Counts, Exit, Finding, Hello, Kernel, Lost, Record, Verdict};
 use tempfile::TempDir;
 
 /// One at a time: an executable that a fork of another test still has open cannot be executed.
@@ -148,6 +148,11 @@ fn a_bad_place_for_temporary_files_is_named_with_the_way_out() {
 
 /// What an agent says of a scheduler that ran for 10 s, and what it ended with.
 fn said_of_a_run(kind: u64) -> String {
+    said_of_tasks(kind, 4, &[Record::LostEnd])
+}
+
+/// The same, of so many tasks, with what it says of lost ones.
+fn said_of_tasks(kind: u64, forked: u64, lost: &[Record]) -> String {
     let exit = Exit {
         kind,
         code: 0,
@@ -158,8 +163,9 @@ fn said_of_a_run(kind: u64) -> String {
     };
     let attached =
         Record::Attached { name: "qmap".to_owned(), flags: Vec::new(), native_tid: None };
-    let tasks = Record::Tasks(Counts::default());
-    said(&[attached, Record::Exit(exit), tasks, Record::Done])
+    let tasks = Record::Tasks(Counts { forked, ..Counts::default() });
+    let all = [&[attached, Record::Exit(exit), tasks][..], lost, &[Record::Done]].concat();
+    said(&all)
 }
 
 /// However large: what a scheduler writes there is its own.
@@ -171,6 +177,43 @@ fn no_kind_of_error_is_clean() {
         let run = "run ./qmap.bpf.o --on vm:./bzImage --accel tcg --duration 10s";
         let (status, message) = lab.failure(run);
         assert_eq!(status, Some(expected), "{kind}: {message}");
+    }
+}
+
+/// A run whose workload did not run says nothing about the scheduler.
+#[test]
+fn a_workload_that_did_not_run_is_no_run() {
+    let lab = Lab::new("cat \"$here/said\"; exec sleep 100");
+    lab.write("said", said_of_tasks(64, 0, &[Record::LostEnd]));
+    let (status, message) =
+        lab.failure("run ./qmap.bpf.o --on vm:./bzImage --accel tcg --duration 10s");
+    assert_eq!(status, Some(3), "{message}");
+    assert!(message.contains("nothing was tested: the workload did not run"), "{message}");
+}
+
+/// What the kernel did not tell is not 0.
+#[test]
+fn lost_tasks_that_nobody_told_of_are_not_none() {
+    let one = Record::Lost(Lost {
+        comm: "t".to_owned(),
+        pid: 77,
+        tid: None,
+        runnable_for_ns: 6_000_000_000,
+    });
+    for (records, lost, verdict) in [
+        (&[Record::LostEnd][..], 0.into(), "clean"),
+        (&[], serde_json::Value::Null, "whether tasks are lost is not known"),
+        (&[one.clone()], serde_json::Value::Null, "at least 1 task waited"),
+        (&[one.clone(), Record::LostEnd], 1.into(), "1 task waited"),
+    ] {
+        let lab = Lab::new("cat \"$here/said\"; exec sleep 100");
+        lab.write("said", said_of_tasks(64, 4, records));
+        let run = "run ./qmap.bpf.o --on vm:./bzImage --accel tcg --duration 10s --json r.json";
+        let output = lab.command(run).output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout).replace('\n', " ");
+        assert!(text.contains(verdict), "{verdict}: {text}");
+        let report: serde_json::Value = serde_json::from_slice(&lab.read("r.json")).expect("JSON");
+        assert_eq!(report["tasks"]["lost"], lost, "{verdict}");
     }
 }
 

@@ -45,6 +45,8 @@ pub enum Record {
     },
     /// A task that was runnable for at least the timeout without running.
     Lost(Lost),
+    /// All such tasks have been told. Without it there may be more: the kernel gave no whole debug dump.
+    LostEnd,
     /// The scheduler's own counters.
     Counters(BTreeMap<String, u64>),
     /// The kernel's counters, `SCX_EV_*`.

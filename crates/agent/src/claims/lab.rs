@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use libbpf_rs::Link;
 use scxlab_engine::program::{Instr, Pc, Span, Start};
 use scxlab_engine::{Nanos, Program};
-use scxlab_protocol::{Counts, Job, Kernel, WorkloadSource};
+use scxlab_protocol::{Counts, Job, Kernel, Record, WorkloadSource};
 
 use crate::attached::Attached;
 use crate::object::{Loaded, Opened};
@@ -62,7 +62,13 @@ impl<'a> Lab<'a> {
     ) -> Result<Counts> {
         let mut player = self.start(program)?;
         let start = Instant::now();
+        let mut said = start;
         while start.elapsed() < how_long && !done() && !stop::is_asked() {
+            // Whoever hears nothing for long takes the machine for hung.
+            if said.elapsed() >= run::PROGRESS {
+                self.report.say(&Record::Progress { at_ns: start.elapsed().as_nanos() as u64 });
+                said = Instant::now();
+            }
             thread::sleep(Duration::from_millis(20));
         }
         ensure!(player.is_kept(), run::KILLED);

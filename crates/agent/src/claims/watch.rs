@@ -79,7 +79,7 @@ fn fork_storm(lab: &Lab<'_>, attached: &Attached) -> Result<Counts> {
     lab.doing("checking C1: a fork storm with few pids");
     let _few = Sysctl::set("/proc/sys/kernel/pid_max", &few_pids()?.to_string())?;
     let reused = || attached.loaded.number("pids_reused").is_some_and(|reused| reused > 500);
-    // Long enough for an emulated machine on a busy host, and less than anybody waits for a word.
+    // Long enough for an emulated machine on a busy host.
     lab.play(&lab.builtin("fork-storm")?, Duration::from_secs(45), reused)
 }
 

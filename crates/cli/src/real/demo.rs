@@ -30,10 +30,12 @@ pub fn demo(args: &DemoArgs, terminal: &mut Terminal) -> Result<Status, Failure>
 /// What is not as it should be.
 fn unexpected(pid: &Report, tid: &Report) -> Vec<String> {
     let mut wrong = Vec::new();
-    if (pid.exit.kind, pid.tasks.lost > 0) != (STALL, true) {
+    if pid.exit.kind != STALL || pid.stalled.is_empty() {
         wrong.push(format!(
-            "keyed by pid, it ended with exit kind {} ({}) and {} tasks lost",
-            pid.exit.kind, pid.exit.reason, pid.tasks.lost
+            "keyed by pid, it ended with exit kind {} ({}), tasks lost: {}",
+            pid.exit.kind,
+            pid.exit.reason,
+            pid.lost()
         ));
     }
     wrong.extend(not_clean(tid));

@@ -29,6 +29,7 @@ pub(super) struct Outcome {
     tasks: Counts,
     tids: TidCounts,
     lost: Vec<Lost>,
+    all_lost: bool,
     leaked: Option<u64>,
     counters: BTreeMap<String, u64>,
     events: BTreeMap<String, u64>,
@@ -42,6 +43,7 @@ struct Heard {
     tasks: Option<Counts>,
     tids: TidCounts,
     lost: Vec<Lost>,
+    all_lost: bool,
     leaked: Option<u64>,
     counters: BTreeMap<String, u64>,
     events: BTreeMap<String, u64>,
@@ -100,6 +102,7 @@ fn hear(
             Record::Tasks(tasks) => heard.tasks = Some(tasks),
             Record::Tids(tids) => heard.tids = tids,
             Record::Lost(lost) => heard.lost.push(lost),
+            Record::LostEnd => heard.all_lost = true,
             Record::Leaked { tasks } => heard.leaked = Some(tasks),
             Record::Counters(counters) => heard.counters = counters,
             Record::Events(events) => heard.events = events,
@@ -134,7 +137,8 @@ impl Heard {
         };
         let flags = self.flags.ok_or_else(|| nothing("the scheduler was never attached"))?;
         let exit = self.exit.ok_or_else(|| nothing("the agent did not say how it ended"))?;
-        let tasks = self.tasks.ok_or_else(|| nothing("the workload did not run"))?;
+        let tasks = self.tasks.filter(|tasks| tasks.forked > 0 || exit.kind >= SCX_EXIT_ERROR);
+        let tasks = tasks.ok_or_else(|| nothing("the workload did not run"))?;
         let ended = Duration::from_nanos(exit.at_ns);
         if exit.kind < SCX_EXIT_ERROR && ended < plan.duration {
             let (ended, reason) = (ended.as_secs_f64(), &exit.reason);
@@ -148,6 +152,7 @@ impl Heard {
             tasks,
             tids: self.tids,
             lost: self.lost,
+            all_lost: self.all_lost,
             leaked: self.leaked,
             counters: self.counters,
             events: self.events,
@@ -158,7 +163,8 @@ impl Heard {
 impl Outcome {
     /// As the engine would report it.
     pub(super) fn report(self, plan: &RealPlan) -> Report {
-        let Self { kernel, flags, exit, tasks, tids, lost, leaked, counters, events } = self;
+        let Self { kernel, flags, exit, tasks, tids, lost, all_lost, leaked, counters, events } =
+            self;
         let key = plan.options.iter().find(|(key, _)| key == "key").map(|(_, value)| value.clone());
         let stalled = lost.iter().map(|task| StalledPart {
             comm: task.comm.clone(),
@@ -191,7 +197,7 @@ impl Outcome {
                 exited: tasks.exited,
                 execs: tasks.execs,
                 nonleader_execs: tasks.nonleader_execs,
-                lost: lost.len() as u64,
+                lost: all_lost.then_some(lost.len() as u64),
                 forks_failed: tasks.forks_failed,
                 leaked: Some(leaked),
             },

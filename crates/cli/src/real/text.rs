@@ -19,7 +19,7 @@ pub(super) fn side_by_side(kernel: &Report, engine: &Report, terminal: &Terminal
         ("outcome".to_owned(), both(outcome)),
         ("exit kind".to_owned(), both(|report| report.exit.kind.to_string())),
         ("ended at".to_owned(), both(|report| duration::seconds(report.ended_at()))),
-        ("tasks lost".to_owned(), both(|report| thousands(report.tasks.lost))),
+        ("tasks lost".to_owned(), both(Report::lost)),
         ("forked".to_owned(), both(|report| thousands(report.tasks.forked))),
         ("exited".to_owned(), both(|report| thousands(report.tasks.exited))),
         ("execs".to_owned(), both(|report| thousands(report.tasks.execs))),
