@@ -8,6 +8,7 @@ mod dispatch;
 mod idle;
 mod insert;
 mod reenq;
+mod timer;
 mod walk;
 
 use std::marker::PhantomData;
