@@ -1,88 +1,111 @@
 //! BPF's helpers, by number (`BPF_FUNC_*` in include/uapi/linux/bpf.h).
 
-use super::call::{Bad, Call};
+mod lock;
+mod map;
+mod names;
+mod print;
+mod read;
+mod ring;
+mod task;
+mod time;
+mod timer;
+mod walk;
 
-const MAP_LOOKUP_ELEM: u32 = 1;
-const KTIME_GET_NS: u32 = 5;
-const GET_SMP_PROCESSOR_ID: u32 = 8;
-const PROBE_READ_KERNEL: u32 = 113;
-const PROBE_READ_KERNEL_STR: u32 = 115;
+pub(super) use self::print::Log;
+pub(super) use self::timer::{Fired, Timers};
+pub(super) use self::walk::{Next, Walk};
+
+use super::call::{Bad, Call};
+use super::map::errno::EINVAL;
 
 /// `-EFAULT`.
-const EFAULT: i64 = -14;
+const EFAULT: u64 = negative(14);
+/// `-EINVAL`.
+const EINVAL_PTR: u64 = negative(EINVAL);
+
+/// An error as C returns it.
+const fn negative(errno: i32) -> u64 {
+    (errno as i64).wrapping_neg() as u64
+}
+
+/// Does what a helper does.
+type Helper = fn(&mut Call<'_, '_>) -> Result<u64, Bad>;
+
+/// The helper of this number.
+fn find(number: u32) -> Option<Helper> {
+    Some(match number {
+        1 => map::lookup_elem,
+        2 => map::update_elem,
+        3 => map::delete_elem,
+        4 | 113 => read::probe_read_kernel,
+        5 | 125 | 208 => time::ktime,
+        6 => print::trace_printk,
+        7 => time::prandom_u32,
+        8 => time::smp_processor_id,
+        14 => task::current_pid_tgid,
+        16 => print::current_comm,
+        25 => map::perf_event_output,
+        35 | 158 => task::current,
+        42 => time::numa_node_id,
+        45 | 115 => read::probe_read_kernel_str,
+        87 => map::push_elem,
+        88 => map::pop_elem,
+        89 => map::peek_elem,
+        93 => lock::spin_lock,
+        SPIN_UNLOCK => lock::spin_unlock,
+        112 | 114 | 148 => read::probe_read_user,
+        118 => time::jiffies64,
+        130 => ring::output,
+        131 => ring::reserve,
+        132 => ring::submit,
+        133 => ring::discard,
+        134 => ring::query,
+        156 => map::task_storage_get,
+        157 => map::task_storage_delete,
+        160 => time::ktime_coarse,
+        FOR_EACH_MAP_ELEM => walk::for_each_map_elem,
+        165 => print::snprintf,
+        169 => timer::init,
+        170 => timer::set_callback,
+        171 => timer::start,
+        172 => timer::cancel,
+        177 => print::trace_vprintk,
+        LOOP => walk::bpf_loop,
+        182 => read::strncmp,
+        194 => lock::kptr_xchg,
+        195 => map::lookup_percpu_elem,
+        209 => ring::user_drain,
+        _ => return None,
+    })
+}
+
+const SPIN_UNLOCK: u32 = 94;
+const FOR_EACH_MAP_ELEM: u32 = 164;
+const LOOP: u32 = 181;
 
 /// Whether there is one of this number.
 pub(super) fn is_known(number: u32) -> bool {
-    matches!(
-        number,
-        KTIME_GET_NS | GET_SMP_PROCESSOR_ID | PROBE_READ_KERNEL | PROBE_READ_KERNEL_STR
-    )
+    find(number).is_some()
 }
 
 /// The name of one, for messages.
 pub(super) fn name(number: u32) -> String {
-    match number {
-        MAP_LOOKUP_ELEM => "bpf_map_lookup_elem()".to_owned(),
-        KTIME_GET_NS => "bpf_ktime_get_ns()".to_owned(),
-        GET_SMP_PROCESSOR_ID => "bpf_get_smp_processor_id()".to_owned(),
-        PROBE_READ_KERNEL => "bpf_probe_read_kernel()".to_owned(),
-        PROBE_READ_KERNEL_STR => "bpf_probe_read_kernel_str()".to_owned(),
-        _ => format!("helper {number}"),
+    match names::NAMES.get(number as usize) {
+        Some(name) => format!("bpf_{name}()"),
+        None => format!("helper {number}"),
     }
+}
+
+/// Whether a program may call it while it holds a lock: the verifier lets it call little.
+pub(super) fn is_allowed_with_lock(number: u32) -> bool {
+    // What is wrong with taking another one is said there.
+    matches!(number, 93 | SPIN_UNLOCK)
 }
 
 /// Does what it does.
 pub(super) fn call(call: &mut Call<'_, '_>, number: u32) -> Result<u64, Bad> {
-    match number {
-        KTIME_GET_NS => Ok(call.cx.now().0),
-        GET_SMP_PROCESSOR_ID => Ok(call.cx.this_cpu().0.into()),
-        PROBE_READ_KERNEL => probe_read_kernel(call),
-        PROBE_READ_KERNEL_STR => probe_read_kernel_str(call),
-        _ => Err("the engine does not have it".into()),
+    match find(number) {
+        Some(helper) => helper(call),
+        None => Err("the engine does not have it".into()),
     }
-}
-
-/// The size of what is to be read to an address, which has to have room for it.
-fn room(call: &mut Call<'_, '_>, to: u64, size: u64) -> Result<usize, Bad> {
-    let (size, room) = (size as u32, call.inner()?.memory.remaining(to));
-    if u64::from(size) > room {
-        return Err(format!("there are {room} bytes at {to:#x} for {size}").into());
-    }
-    Ok(size as usize)
-}
-
-fn probe_read_kernel(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let [to, size, from, ..] = call.args;
-    let mut bytes = vec![0; room(call, to, size)?];
-    let read = call.read(from, &mut bytes);
-    if read.is_err() {
-        // The kernel clears what it could not read.
-        bytes.fill(0);
-    }
-    call.write(to, &bytes)?;
-    Ok(if read.is_ok() { 0 } else { EFAULT as u64 })
-}
-
-/// Up to and with the zero, which is put there if there is no room for all.
-fn probe_read_kernel_str(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let [to, size, from, ..] = call.args;
-    let size = room(call, to, size)?;
-    let mut text = Vec::new();
-    while text.len() < size {
-        let mut byte = [0];
-        if call.read(from.wrapping_add(text.len() as u64), &mut byte).is_err() {
-            let zeros = vec![0; size];
-            call.write(to, &zeros)?;
-            return Ok(EFAULT as u64);
-        }
-        text.push(byte[0]);
-        if byte[0] == 0 {
-            break;
-        }
-    }
-    if let Some(last) = text.last_mut() {
-        *last = 0;
-    }
-    call.write(to, &text)?;
-    Ok(text.len() as u64)
 }
