@@ -5,10 +5,13 @@
 //! runs until it calls the kernel; then the engine does what was called, other CPUs may go on
 //! meanwhile, and the program goes on. Tasks are regions whose bytes the engine has (`task.rs`).
 
+mod bind;
 mod bpf_func;
 mod call;
+mod contents;
 mod format;
 mod kfunc;
+mod map;
 mod state;
 mod task;
 
@@ -20,18 +23,18 @@ use scxlab_engine::{
     OpsFlags, Scheduler, Task, WakeFlags,
 };
 
+pub use self::contents::{MapElement, MapKey};
+
 use self::call::{Arg, Failed};
 use self::kfunc::Kfunc;
-use self::state::{Inner, State, Tasks};
+use self::state::{Inner, State};
 use self::task::TaskLayout;
 use crate::Image;
 use crate::abi::Abi;
 use crate::btf::{Btf, Kind, Type};
-use crate::image::{MapType, StructOps};
+use crate::image::StructOps;
 use crate::insn::pseudo;
-use crate::machine::{
-    Binding, Callee, Code, DecodeError, Full, MapAddress, Memory, NoKernel, Region,
-};
+use crate::machine::{Binding, Callee, Code, DecodeError, Full, Memory, NoKernel};
 use crate::object::Target as _;
 
 /// Bytes of memory that a scheduler may use.
@@ -127,7 +130,7 @@ impl BpfScheduler {
         let mut missing = Vec::new();
         let programs = operations(&image, &ops, &mut missing);
         let mut memory = Memory::new(MEMORY);
-        let binding = bind(&image, &mut memory, &mut missing)?;
+        let (binding, maps) = bind::bind(&image, &mut memory, &mut missing)?;
         let kfuncs = kfuncs(&image, &mut missing);
         let tasks = TaskLayout::new(kernel);
         let exit_info = ExitLayout::new(kernel);
@@ -160,7 +163,7 @@ impl BpfScheduler {
             sub_cgroup: None,
         };
         let counters = counters(&image, &binding);
-        let initial = Inner { memory, tasks: Tasks::default(), idle: Vec::new(), threads: 0 };
+        let initial = Inner::new(memory, maps);
         Ok(Self { image, code, ops: data, programs, kfuncs, tasks, exit_info, counters, initial })
     }
 
@@ -216,39 +219,6 @@ fn operations(
         missing.push(format!("schedulers of type {}", ops.type_name));
     }
     programs
-}
-
-/// Gives all maps their memory.
-fn bind(
-    image: &Image,
-    memory: &mut Memory,
-    missing: &mut Vec<String>,
-) -> Result<Binding, LoadError> {
-    let mut binding = Binding::default();
-    for map in &image.maps {
-        let is_data = map.map_type == MapType::ARRAY && map.max_entries == 1;
-        if !is_data {
-            missing.push(format!("map {} of type {}", map.name, map.map_type.0));
-            binding.maps.push(MapAddress::default());
-            continue;
-        }
-        let mut region = Region::new(format!("map {}", map.name));
-        region.writable = !map.read_only;
-        // Where nothing is written, a large one takes no room.
-        let id = memory.alloc_zeroed(region, map.value_size.into())?;
-        memory.poke(id, 0, &map.initial).map_err(|_| Full)?;
-        binding.maps.push(MapAddress { value: id.base(), ..MapAddress::default() });
-    }
-    for ksym in &image.ksyms {
-        // A function whose address is taken to see whether it is there.
-        let is_there = ksym.function && kfunc::find(&ksym.name).is_some();
-        if !is_there {
-            missing.push(format!("kernel variable {}", ksym.name));
-        }
-        let region = Region::read_only(format!("the function {}", ksym.name));
-        binding.ksyms.push(memory.alloc_foreign(region, 1)?.base());
-    }
-    Ok(binding)
 }
 
 /// All numbers that the scheduler counts in: the plain variables of `.bss`.
@@ -400,6 +370,15 @@ impl Scheduler for BpfScheduler {
     fn set_weight(&self, cx: &mut Cx<'_>, p: Task<'_>, weight: u32) {
         let p = Some(cx.same(p));
         self.op(cx, "set_weight", &[Arg::Task(p), Arg::Number(weight.into())]);
+    }
+    fn timer(&self, cx: &mut Cx<'_>, cookie: u32) {
+        if let Err((name, failed)) = self.timer_fires(cx, cookie) {
+            let why = match failed {
+                Failed::Fault(fault) => fault.to_string(),
+                Failed::Other(why) => why,
+            };
+            cx.fault(format!("the timer callback {name}: {why}"));
+        }
     }
     fn update_idle(&self, cx: &mut Cx<'_>, cpu: CpuId, idle: bool) {
         self.op(cx, "update_idle", &[Arg::Number(cpu.0.into()), Arg::Number(idle.into())]);

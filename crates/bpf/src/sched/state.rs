@@ -5,6 +5,8 @@ use std::fmt;
 
 use scxlab_engine::{Cx, Slot, Task};
 
+use super::bpf_func::{Log, Timers};
+use super::map::Maps;
 use super::task::TaskLayout;
 use crate::machine::{Full, Memory, Region, RegionId, Thread, address};
 
@@ -31,6 +33,47 @@ pub(super) struct Inner {
     pub idle: Vec<Thread>,
     /// How many threads there are.
     pub threads: usize,
+    pub maps: Maps,
+    /// Programs that are running, one within the other.
+    pub running: u32,
+    /// Where the random numbers stand, once there was one.
+    pub random: Option<u64>,
+    /// What programs printed.
+    pub log: Log,
+    pub timers: Timers,
+}
+
+impl Inner {
+    /// As a scheduler begins.
+    pub fn new(memory: Memory, maps: Maps) -> Self {
+        Self {
+            memory,
+            tasks: Tasks::default(),
+            idle: Vec::new(),
+            threads: 0,
+            maps,
+            running: 0,
+            random: None,
+            log: Log::default(),
+            timers: Timers::default(),
+        }
+    }
+
+    /// Values were deleted, all but the first so many: their timers do not go off.
+    pub fn deleted_since(&mut self, before: usize) {
+        for id in &self.maps.deleted()[before..] {
+            self.timers.drop_within(id.base(), self.memory.size(*id).unwrap_or(0));
+        }
+    }
+
+    /// A program of the scheduler has ended. When it was the outermost one, nobody holds a deleted
+    /// value any more.
+    pub fn ended(&mut self) {
+        self.running -= 1;
+        if self.running == 0 {
+            self.maps.quiesce(&mut self.memory);
+        }
+    }
 }
 
 /// The regions that stand for tasks: foreign ones, whose bytes the engine has.

@@ -29,6 +29,11 @@ impl<'r> Cx<'r> {
         self.core.this_cpu
     }
 
+    /// `bpf_get_current_task_btf()`: the task that this CPU runs, or the idle task.
+    pub fn current(&self) -> Task<'r> {
+        self.task(self.core.rq(self.core.this_cpu).curr)
+    }
+
     /// `scx_bpf_this_cid()`.
     pub fn this_cid(&self) -> Cid {
         self.core.topology.cid(self.core.this_cpu)

@@ -56,11 +56,6 @@ pub struct RunQueue<'r> {
 }
 
 impl<'r> Cx<'r> {
-    /// `current`: the task that runs on the CPU at hand.
-    pub fn current(&self) -> Task<'r> {
-        self.task(self.core.rq(self.core.this_cpu).curr)
-    }
-
     /// `jiffies`, which starts at 0.
     pub fn jiffies(&self) -> u64 {
         self.core.jiffies()
