@@ -203,7 +203,7 @@ fn lost_tasks_that_nobody_told_of_are_not_none() {
     for (records, lost, verdict) in [
         (&[Record::LostEnd][..], 0.into(), "clean"),
         (&[], serde_json::Value::Null, "whether tasks are lost is not known"),
-        (&[one.clone()], serde_json::Value::Null, "at least 1 task waited"),
+        (std::slice::from_ref(&one), serde_json::Value::Null, "at least 1 task waited"),
         (&[one.clone(), Record::LostEnd], 1.into(), "1 task waited"),
     ] {
         let lab = Lab::new("cat \"$here/said\"; exec sleep 100");
