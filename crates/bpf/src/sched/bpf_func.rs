@@ -1,11 +1,14 @@
 //! BPF's helpers, by number (`BPF_FUNC_*` in include/uapi/linux/bpf.h).
 
 use super::call::{Bad, Call};
+use super::percpu;
 
 const MAP_LOOKUP_ELEM: u32 = 1;
 const KTIME_GET_NS: u32 = 5;
 const GET_SMP_PROCESSOR_ID: u32 = 8;
 const PROBE_READ_KERNEL: u32 = 113;
+const PER_CPU_PTR: u32 = 153;
+const THIS_CPU_PTR: u32 = 154;
 const PROBE_READ_KERNEL_STR: u32 = 115;
 
 /// `-EFAULT`.
@@ -15,7 +18,12 @@ const EFAULT: i64 = -14;
 pub(super) fn is_known(number: u32) -> bool {
     matches!(
         number,
-        KTIME_GET_NS | GET_SMP_PROCESSOR_ID | PROBE_READ_KERNEL | PROBE_READ_KERNEL_STR
+        KTIME_GET_NS
+            | GET_SMP_PROCESSOR_ID
+            | PROBE_READ_KERNEL
+            | PROBE_READ_KERNEL_STR
+            | PER_CPU_PTR
+            | THIS_CPU_PTR
     )
 }
 
@@ -27,6 +35,8 @@ pub(super) fn name(number: u32) -> String {
         GET_SMP_PROCESSOR_ID => "bpf_get_smp_processor_id()".to_owned(),
         PROBE_READ_KERNEL => "bpf_probe_read_kernel()".to_owned(),
         PROBE_READ_KERNEL_STR => "bpf_probe_read_kernel_str()".to_owned(),
+        PER_CPU_PTR => "bpf_per_cpu_ptr()".to_owned(),
+        THIS_CPU_PTR => "bpf_this_cpu_ptr()".to_owned(),
         _ => format!("helper {number}"),
     }
 }
@@ -38,6 +48,8 @@ pub(super) fn call(call: &mut Call<'_, '_>, number: u32) -> Result<u64, Bad> {
         GET_SMP_PROCESSOR_ID => Ok(call.cx.this_cpu().0.into()),
         PROBE_READ_KERNEL => probe_read_kernel(call),
         PROBE_READ_KERNEL_STR => probe_read_kernel_str(call),
+        PER_CPU_PTR => percpu::per_cpu_ptr(call),
+        THIS_CPU_PTR => percpu::this_cpu_ptr(call),
         _ => Err("the engine does not have it".into()),
     }
 }

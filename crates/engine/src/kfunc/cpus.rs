@@ -24,9 +24,19 @@ impl<'r> Cx<'r> {
         self.core.nr_cpus() as u32
     }
 
+    /// Whether there is such a CPU; if not, asking is the scheduler's error (`scx_cpu_valid()`).
+    pub fn is_cpu(&mut self, cpu: CpuId) -> bool {
+        self.core.cpu_valid(self.sched, cpu, "")
+    }
+
     /// `bpf_get_smp_processor_id()`.
     pub fn this_cpu(&self) -> CpuId {
         self.core.this_cpu
+    }
+
+    /// `bpf_get_current_task_btf()`: the task that this CPU runs, or the idle task.
+    pub fn current(&self) -> Task<'r> {
+        self.task(self.core.rq(self.core.this_cpu).curr)
     }
 
     /// `scx_bpf_this_cid()`.

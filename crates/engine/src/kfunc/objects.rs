@@ -56,11 +56,6 @@ pub struct RunQueue<'r> {
 }
 
 impl<'r> Cx<'r> {
-    /// `current`: the task that runs on the CPU at hand.
-    pub fn current(&self) -> Task<'r> {
-        self.task(self.core.rq(self.core.this_cpu).curr)
-    }
-
     /// `jiffies`, which starts at 0.
     pub fn jiffies(&self) -> u64 {
         self.core.jiffies()
@@ -208,6 +203,12 @@ impl<'r> Cx<'r> {
             first: first.map(|p| self.task(p)),
             sched: dsq.sched.map(|sched| sched.0),
         })
+    }
+
+    /// The CPUs that share a CPU's last-level cache; none for what is no CPU.
+    pub fn llc(&self, cpu: CpuId) -> crate::Cpumask {
+        let known = cpu.index() < self.core.nr_cpus();
+        if known { self.core.topology.llc(cpu) } else { crate::Cpumask::EMPTY }
     }
 
     /// A CPU's runqueue, to read; nothing for what is no CPU.
