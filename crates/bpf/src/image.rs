@@ -108,18 +108,38 @@ pub struct Program {
 pub struct MapType(pub u32);
 
 impl MapType {
+    /// `BPF_MAP_TYPE_HASH`.
+    pub const HASH: Self = Self(1);
     /// `BPF_MAP_TYPE_ARRAY`.
     pub const ARRAY: Self = Self(2);
     /// `BPF_MAP_TYPE_PROG_ARRAY`.
     pub const PROG_ARRAY: Self = Self(3);
+    /// `BPF_MAP_TYPE_PERF_EVENT_ARRAY`.
+    pub const PERF_EVENT_ARRAY: Self = Self(4);
+    /// `BPF_MAP_TYPE_PERCPU_HASH`.
+    pub const PERCPU_HASH: Self = Self(5);
+    /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
+    pub const PERCPU_ARRAY: Self = Self(6);
+    /// `BPF_MAP_TYPE_LRU_HASH`.
+    pub const LRU_HASH: Self = Self(9);
+    /// `BPF_MAP_TYPE_LRU_PERCPU_HASH`.
+    pub const LRU_PERCPU_HASH: Self = Self(10);
     /// `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
     pub const ARRAY_OF_MAPS: Self = Self(12);
     /// `BPF_MAP_TYPE_HASH_OF_MAPS`.
     pub const HASH_OF_MAPS: Self = Self(13);
+    /// `BPF_MAP_TYPE_QUEUE`.
+    pub const QUEUE: Self = Self(22);
+    /// `BPF_MAP_TYPE_STACK`.
+    pub const STACK: Self = Self(23);
     /// `BPF_MAP_TYPE_RINGBUF`.
     pub const RINGBUF: Self = Self(27);
+    /// `BPF_MAP_TYPE_TASK_STORAGE`.
+    pub const TASK_STORAGE: Self = Self(29);
     /// `BPF_MAP_TYPE_USER_RINGBUF`.
     pub const USER_RINGBUF: Self = Self(31);
+    /// `BPF_MAP_TYPE_CGRP_STORAGE`.
+    pub const CGRP_STORAGE: Self = Self(32);
     /// `BPF_MAP_TYPE_ARENA`.
     pub const ARENA: Self = Self(33);
     /// `BPF_MAP_TYPE_INSN_ARRAY`: a jump table.

@@ -289,6 +289,9 @@ impl Engine {
             Event::Disable { sched } => self.disable_work(SchedIdx(sched)),
             Event::BypassBalance { sched } => self.bypass_balance(SchedIdx(sched)),
             Event::ExtServer { cpu, generation } => self.ext_server_timer(CpuId(cpu), generation),
+            Event::SchedTimer { cpu, sched, cookie } => {
+                self.sched_timer(CpuId(cpu), SchedIdx(sched), cookie);
+            }
             Event::Start { index } => self.start_process(index),
         }
         self.this_cpu = saved;

@@ -41,6 +41,8 @@ pub(crate) enum Event {
     BypassBalance { sched: u32 },
     /// A change of phase of a CPU's ext server.
     ExtServer { cpu: u32, generation: u32 },
+    /// A timer of a scheduler's own goes off, in softirq context: `hrtimer_run_softirq()`.
+    SchedTimer { cpu: u32, sched: u32, cookie: u32 },
     /// A process of the program's start list is forked.
     Start { index: u32 },
 }
@@ -55,7 +57,8 @@ impl Event {
             | Self::RunDeferred { cpu }
             | Self::KickCpus { cpu }
             | Self::KickSync { cpu }
-            | Self::ExtServer { cpu, .. } => Some(CpuId(cpu)),
+            | Self::ExtServer { cpu, .. }
+            | Self::SchedTimer { cpu, .. } => Some(CpuId(cpu)),
             _ => None,
         }
     }

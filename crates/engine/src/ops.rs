@@ -260,6 +260,9 @@ pub trait Scheduler: fmt::Debug + Send + Sync {
         Ok(())
     }
     fn sub_detach(&self, cx: &mut Cx<'_>, args: &SubArgs) {}
+    /// A timer that [`Cx::timer_start`] started with this cookie goes off, in softirq context: no lock
+    /// is held.
+    fn timer(&self, cx: &mut Cx<'_>, cookie: u32) {}
     fn init(&self, cx: &mut Cx<'_>) -> Result<(), Errno> {
         Ok(())
     }

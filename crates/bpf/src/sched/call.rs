@@ -4,7 +4,8 @@ use scxlab_engine::{Cpumask, Cx, Task};
 
 use super::BpfScheduler;
 use super::args::{Filled, Value};
-use super::kfunc::{Insertion, Next, Sections};
+use super::bpf_func::{self, Fired, Next, Walk};
+use super::kfunc::Sections;
 use super::object::{Mask, Object, Outside, of_task};
 use super::state::{Inner, MAX_ARGS, State};
 use crate::machine::{
@@ -111,8 +112,14 @@ pub(super) struct Call<'a, 'r> {
     pub callee: Callee,
     /// The sections that the program is in.
     pub sections: Sections,
-    /// What asks the program where a node belongs.
-    pub insertion: Option<Insertion>,
+    /// Helpers that are calling the program back, innermost last.
+    pub walks: Vec<Walk>,
+    /// A helper has begun to call back, and has no result yet.
+    pub begun: bool,
+    /// The `bpf_spin_lock` that the program holds.
+    pub held: Option<u64>,
+    /// The timer whose callback this is.
+    pub timer: Option<u64>,
 }
 
 impl<'a, 'r> Call<'a, 'r> {
@@ -226,6 +233,29 @@ impl BpfScheduler {
         program: usize,
         args: &[Arg<'_, 'r>],
     ) -> Result<u64, Failed> {
+        self.enter(cx, None, |call, thread| call.run(thread, program, args))
+    }
+
+    /// A timer that was started goes off: runs its callback.
+    pub(super) fn timer_fires(&self, cx: &mut Cx<'_>, number: u32) -> Result<(), (String, Failed)> {
+        let Some(inner) = cx.state::<State>().and_then(|state| state.0.as_deref_mut()) else {
+            return Ok(());
+        };
+        let Inner { timers, maps, memory, .. } = inner;
+        let Some(fired) = timers.fire(number, maps, memory) else { return Ok(()) };
+        let function = self.code.function_at(fired.callback).unwrap_or_default();
+        let done = self
+            .enter(cx, Some(fired.timer), |call, thread| call.run_timer(thread, function, &fired));
+        let name = || self.code.functions().get(function).map(|f| f.name.clone());
+        done.map(drop).map_err(|failed| (name().unwrap_or_default(), failed))
+    }
+
+    fn enter<'r>(
+        &self,
+        cx: &mut Cx<'r>,
+        timer: Option<u64>,
+        run: impl FnOnce(&mut Call<'_, 'r>, &mut Thread) -> Result<u64, Failed>,
+    ) -> Result<u64, Failed> {
         let inner = cx.state::<State>().and_then(|state| state.0.take()).ok_or(Away)?;
         let mut call = Call {
             sched: self,
@@ -234,10 +264,17 @@ impl BpfScheduler {
             args: [0; 5],
             callee: Callee::Helper(0),
             sections: Sections::default(),
-            insertion: None,
+            walks: Vec::new(),
+            begun: false,
+            held: None,
+            timer,
         };
         let result = call.thread().and_then(|mut thread| {
-            let result = call.run(&mut thread, program, args);
+            call.inner()?.running += 1;
+            let result = run(&mut call, &mut thread);
+            for walk in std::mem::take(&mut call.walks) {
+                walk.end(&mut call);
+            }
             let inner = call.inner()?;
             thread.abort(&mut inner.memory);
             inner.ended(thread);
@@ -345,6 +382,28 @@ impl<'r> Call<'_, 'r> {
         })
     }
 
+    /// A timer's callback has its map, its key and its value.
+    fn run_timer(
+        &mut self,
+        thread: &mut Thread,
+        function: usize,
+        fired: &Fired,
+    ) -> Result<u64, Failed> {
+        let code = &self.sched.code;
+        let map = self.inner()?.maps.get(fired.map);
+        let (object, name) =
+            (map.object.base(), format!("the key of a timer in {}", map.shape.what));
+        let memory = &mut self.inner()?.memory;
+        let key = memory.alloc(Region::read_only(name), fired.key.clone())?;
+        let args = [object, key.base(), fired.value, 0, 0];
+        let result = match thread.start(memory, code, function, args) {
+            Ok(()) => self.go_on(thread),
+            Err(err) => Err(Failed::Other(err.to_string())),
+        };
+        self.inner()?.memory.free(key);
+        result
+    }
+
     /// A call of the kernel that cannot be done, as a fault where it is.
     fn fault(&self, thread: &Thread, callee: Callee, bad: Bad) -> Failed {
         let code = &self.sched.code;
@@ -381,13 +440,16 @@ impl<'r> Call<'_, 'r> {
             let stop = run(thread, code, memory, &mut outside, &mut fuel);
             let wanted = outside.wanted;
             match stop {
+                Stop::Exit(_) if self.held.is_some() => {
+                    let why = "the program ends with a bpf_spin_lock held";
+                    return Err(Failed::Fault(Box::new(Fault::of_call(thread, code, why))));
+                }
                 Stop::Exit(value) => match self.sections.left_open() {
                     None => return Ok(value),
                     Some(why) => {
                         return Err(Failed::Fault(Box::new(Fault::of_call(thread, code, why))));
                     }
                 },
-                Stop::Returned(value) => self.insert_on(thread, Some(value))?,
                 // A pointer to something that had no address yet: now it has, and the load is done
                 // again.
                 Stop::Fault(_) if wanted.is_some() => {
@@ -400,15 +462,19 @@ impl<'r> Call<'_, 'r> {
                     let why = format!("it has run {BUDGET} instructions, and does not end");
                     return Err(Failed::Fault(Box::new(Fault::of_call(thread, code, why))));
                 }
+                Stop::Returned(value) => self.walk_on(thread, Some(value))?,
                 Stop::Call(callee, args) => {
                     self.args = args;
                     self.callee = callee;
                     let done = match callee {
+                        _ if !self.may_call(callee) => {
+                            Err("it cannot be called with a bpf_spin_lock held".into())
+                        }
                         Callee::Kfunc(index) => (self.sched.kfuncs[index])(self),
-                        Callee::Helper(number) => super::bpf_func::call(self, number),
+                        Callee::Helper(number) => bpf_func::call(self, number),
                     };
                     match done {
-                        Ok(_) if self.insertion.is_some() => self.insert_on(thread, None)?,
+                        Ok(_) if std::mem::take(&mut self.begun) => self.walk_on(thread, None)?,
                         Ok(value) => {
                             thread.resume(value);
                         }
@@ -419,14 +485,15 @@ impl<'r> Call<'_, 'r> {
         }
     }
 
-    /// Goes on with what asks the program where a node belongs; `returned` is its answer.
-    fn insert_on(&mut self, thread: &mut Thread, returned: Option<u64>) -> Result<(), Failed> {
-        let Some(mut insertion) = self.insertion.take() else {
+    /// Goes on with the helper that calls the program back; `returned` is what it got.
+    fn walk_on(&mut self, thread: &mut Thread, returned: Option<u64>) -> Result<(), Failed> {
+        let Some(mut walk) = self.walks.pop() else {
             return Err(Failed::Other("a callback has ended that nobody has called".to_owned()));
         };
         let code = &self.sched.code;
-        let bad = match insertion.step(self, returned) {
+        let failed = match walk.next(self, returned) {
             Ok(Next::Done(value)) => {
+                walk.end(self);
                 thread.resume(value);
                 return Ok(());
             }
@@ -436,8 +503,30 @@ impl<'r> Call<'_, 'r> {
             }
             Err(bad) => Some(bad),
         };
-        let callee = insertion.callee;
-        self.insertion = Some(insertion);
-        bad.map_or(Ok(()), |bad| Err(self.fault(thread, callee, bad)))
+        let callee = walk.callee();
+        self.walks.push(walk);
+        failed.map_or(Ok(()), |bad| Err(self.fault(thread, callee, bad)))
     }
+
+    /// Whether the verifier lets the program call this where it stands.
+    fn may_call(&self, callee: Callee) -> bool {
+        self.held.is_none()
+            || match callee {
+                Callee::Helper(number) => bpf_func::is_allowed_with_lock(number),
+                Callee::Kfunc(index) => kfunc_takes_lock(&self.sched.image.kfuncs[index].name),
+            }
+    }
+}
+
+/// Kernel functions that may be called with a `bpf_spin_lock` held: `kfunc_spin_allowed()`.
+fn kfunc_takes_lock(name: &str) -> bool {
+    const BEGINNINGS: [&str; 6] = [
+        "bpf_list_",
+        "bpf_rbtree_",
+        "bpf_iter_num_",
+        "bpf_res_spin_",
+        "bpf_arena_",
+        "bpf_refcount_",
+    ];
+    BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }

@@ -30,7 +30,7 @@ pub(super) fn text(call: &mut Call<'_, '_>, fmt: u64, data: u64, size: u64) -> R
 }
 
 /// The text at an address, up to its zero.
-fn string(call: &mut Call<'_, '_>, addr: u64, max: usize) -> Option<String> {
+pub(super) fn string(call: &mut Call<'_, '_>, addr: u64, max: usize) -> Option<String> {
     let mut text = Vec::new();
     while text.len() < max {
         let mut byte = [0];
@@ -41,6 +41,21 @@ fn string(call: &mut Call<'_, '_>, addr: u64, max: usize) -> Option<String> {
         text.push(byte[0]);
     }
     Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// How many arguments a format takes.
+pub(super) fn conversions(fmt: &str) -> usize {
+    let mut rest = fmt.chars();
+    let mut count = 0;
+    while rest.any(|c| c == '%') {
+        // `%%` takes none.
+        if rest.clone().next() == Some('%') {
+            rest.next();
+        } else {
+            count += 1;
+        }
+    }
+    count
 }
 
 /// What a conversion is to look like.
@@ -54,7 +69,11 @@ struct Look {
 }
 
 /// Nothing if the kernel would refuse the format, or there are fewer or more arguments than it takes.
-fn printf(fmt: &str, args: Vec<u64>, mut string: impl FnMut(u64) -> String) -> Option<String> {
+pub(super) fn printf(
+    fmt: &str,
+    args: Vec<u64>,
+    mut string: impl FnMut(u64) -> String,
+) -> Option<String> {
     let mut args = args.into_iter();
     let mut out = String::new();
     let mut rest = fmt.chars().peekable();

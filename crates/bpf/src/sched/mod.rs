@@ -7,10 +7,13 @@
 //! engine has (`object`).
 
 mod args;
+mod bind;
 mod bpf_func;
 mod call;
+mod contents;
 mod format;
 mod kfunc;
+mod map;
 mod object;
 mod ops;
 mod percpu;
@@ -20,17 +23,18 @@ use std::fmt;
 
 use scxlab_engine::{Ops, OpsFlags};
 
+pub use self::contents::{MapElement, MapKey};
+
 use self::args::Shapes;
 use self::kfunc::{Arena, EventPlaces, Kfunc};
-use self::object::{Layouts, Objects, Variable};
+use self::object::{Layouts, Objects};
 use self::ops::Programs;
 use self::state::Inner;
 use crate::Image;
 use crate::abi::Abi;
 use crate::btf::Type;
-use crate::image::MapType;
 use crate::insn::pseudo;
-use crate::machine::{Binding, Callee, Code, DecodeError, Full, MapAddress, Memory, Region};
+use crate::machine::{Binding, Callee, Code, DecodeError, Full, Memory};
 
 /// Bytes of memory that a scheduler may use.
 const MEMORY: u64 = 4 << 30;
@@ -95,7 +99,8 @@ impl BpfScheduler {
         let programs = Programs::new(&image, &ops, &mut missing);
         let layouts = Layouts::new(abi).map_err(|what| LoadError::Missing(vec![what]))?;
         let (mut memory, mut objects) = (Memory::new(MEMORY), Objects::default());
-        let binding = bind(&image, &mut memory, (&mut objects, &layouts), &mut missing)?;
+        let (binding, maps) =
+            bind::bind(&image, &mut memory, (&mut objects, &layouts), &mut missing)?;
         let kfuncs = kfuncs(&image, &mut missing);
         if !missing.is_empty() {
             return Err(LoadError::Missing(missing));
@@ -115,7 +120,7 @@ impl BpfScheduler {
         let counters = counters(&image, &binding);
         let arena = Arena::of(&image, &binding);
         let free_pages = arena.as_ref().map(|arena| arena.free_pages(&memory));
-        let initial = Inner::new(memory, objects, free_pages.unwrap_or_default());
+        let initial = Inner::new(memory, maps, objects, free_pages.unwrap_or_default());
         Ok(Self {
             image,
             code,
@@ -143,45 +148,6 @@ impl BpfScheduler {
             Callee::Helper(number) => bpf_func::name(number),
         }
     }
-}
-
-/// Gives all maps their memory.
-fn bind(
-    image: &Image,
-    memory: &mut Memory,
-    (objects, layouts): (&mut Objects, &Layouts),
-    missing: &mut Vec<String>,
-) -> Result<Binding, LoadError> {
-    let mut binding = Binding::default();
-    for map in &image.maps {
-        let is_data = map.map_type == MapType::ARRAY && map.max_entries == 1;
-        if !is_data {
-            missing.push(format!("map {} of type {}", map.name, map.map_type.0));
-            binding.maps.push(MapAddress::default());
-            continue;
-        }
-        let mut region = Region::new(format!("map {}", map.name));
-        region.writable = !map.read_only;
-        // Where nothing is written, a large one takes no room.
-        let id = memory.alloc_zeroed(region, map.value_size.into())?;
-        memory.poke(id, 0, &map.initial).map_err(|_| Full)?;
-        binding.maps.push(MapAddress { value: id.base(), ..MapAddress::default() });
-    }
-    for ksym in &image.ksyms {
-        if let Some(variable) = Variable::named(&ksym.name).filter(|_| !ksym.function) {
-            let region = objects.variable(memory, layouts, variable)?;
-            binding.ksyms.push(region.base());
-            continue;
-        }
-        // A function whose address is taken to see whether it is there.
-        let is_there = ksym.function && kfunc::find(&ksym.name).is_some();
-        if !is_there {
-            missing.push(format!("kernel variable {}", ksym.name));
-        }
-        let region = Region::read_only(format!("the function {}", ksym.name));
-        binding.ksyms.push(memory.alloc_foreign(region, 1)?.base());
-    }
-    Ok(binding)
 }
 
 /// All numbers that the scheduler counts in: the plain variables of `.bss`.

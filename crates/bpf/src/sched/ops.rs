@@ -253,6 +253,15 @@ impl Scheduler for BpfScheduler {
         let p = Arg::Task(Some(cx.same(p)));
         self.op(cx, Op::SetCpumask, &[p, Arg::Cids(cids)]);
     }
+    fn timer(&self, cx: &mut Cx<'_>, cookie: u32) {
+        if let Err((name, failed)) = self.timer_fires(cx, cookie) {
+            let why = match failed {
+                Failed::Fault(fault) => fault.to_string(),
+                Failed::Other(why) => why,
+            };
+            cx.fault(format!("the timer callback {name}: {why}"));
+        }
+    }
     fn update_idle(&self, cx: &mut Cx<'_>, cpu: CpuId, idle: bool) {
         self.idles(cx, cpu.0, idle);
     }

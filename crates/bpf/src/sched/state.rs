@@ -5,7 +5,9 @@ use std::fmt;
 
 use scxlab_engine::Slot;
 
+use super::bpf_func::{Log, Timers};
 use super::kfunc::FreePages;
+use super::map::Maps;
 use super::object::Objects;
 use crate::machine::{Full, Memory, Region, RegionId, Thread};
 
@@ -35,13 +37,21 @@ pub(super) struct Inner {
     /// Regions for the arguments of an operation that no program has now.
     pub contexts: Vec<RegionId>,
     /// Tasks that programs keep from being freed, and how often.
-    pub held: BTreeMap<Slot, u64>,
+    pub kept: BTreeMap<Slot, u64>,
     /// What programs gave back, and others may still read until they end.
     pub dropped: Vec<RegionId>,
     /// The kernel's address of the page of the arena that the kernel uses itself.
     pub scratch: Option<u64>,
     /// Pages of the arena that nobody has.
     pub free_pages: FreePages,
+    pub maps: Maps,
+    /// Programs that are running, one within the other.
+    pub running: u32,
+    /// Where the random numbers stand, once there was one.
+    pub random: Option<u64>,
+    /// What programs printed.
+    pub log: Log,
+    pub timers: Timers,
 }
 
 /// The most arguments of an operation.
@@ -49,17 +59,22 @@ pub(super) const MAX_ARGS: usize = 5;
 
 impl Inner {
     /// As a scheduler begins.
-    pub fn new(memory: Memory, objects: Objects, free_pages: FreePages) -> Self {
+    pub fn new(memory: Memory, maps: Maps, objects: Objects, free_pages: FreePages) -> Self {
         Self {
             memory,
             objects,
             idle: Vec::new(),
             threads: 0,
             contexts: Vec::new(),
-            held: BTreeMap::new(),
+            kept: BTreeMap::new(),
             dropped: Vec::new(),
             scratch: None,
             free_pages,
+            maps,
+            running: 0,
+            random: None,
+            log: Log::default(),
+            timers: Timers::default(),
         }
     }
 
@@ -74,10 +89,20 @@ impl Inner {
         }
     }
 
-    /// A thread has ended. When none runs any more, nobody can have what was given back.
+    /// Values were deleted, all but the first so many: their timers do not go off.
+    pub fn deleted_since(&mut self, before: usize) {
+        for id in &self.maps.deleted()[before..] {
+            self.timers.drop_within(id.base(), self.memory.size(*id).unwrap_or(0));
+        }
+    }
+
+    /// A program of the scheduler has ended. When it was the outermost one, nobody holds what was
+    /// deleted or given back any more.
     pub fn ended(&mut self, thread: Thread) {
         self.idle.push(thread);
-        if self.idle.len() == self.threads {
+        self.running -= 1;
+        if self.running == 0 {
+            self.maps.quiesce(&mut self.memory);
             for region in self.dropped.drain(..) {
                 self.memory.free(region);
             }

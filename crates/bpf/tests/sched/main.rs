@@ -6,6 +6,7 @@ mod build;
 use std::sync::Arc;
 
 use build::{Asm, GLOBAL, image, kernel};
+use scxlab_bpf::image::MapType;
 use scxlab_bpf::sched::{BpfScheduler, LoadError};
 use scxlab_engine::program::{Instr, Pc, Program, Span, Start};
 use scxlab_engine::{Config, Engine, ExitInfo, ExitKind, Nanos, SchedId, Scheduler as _};
@@ -161,12 +162,15 @@ fn a_program_without_an_end_is_ended() {
 fn what_the_engine_lacks_is_named_at_once() {
     let mut image = image(&[("enqueue", enqueue()), ("cpu_frobnicate", enqueue())]);
     image.kfuncs[0].name = "scx_bpf_frobnicate".into();
-    image.maps[0].max_entries = 7;
+    image.maps[0].map_type = MapType::PROG_ARRAY;
     let Err(LoadError::Missing(missing)) = BpfScheduler::new(image, &kernel()) else {
         panic!("it was loaded");
     };
-    let named =
-        ["operation cpu_frobnicate", "map .bss", "scx_bpf_frobnicate() (called by enqueue)"];
+    let named = [
+        "operation cpu_frobnicate",
+        "map .bss: schedulers cannot call programs",
+        "scx_bpf_frobnicate() (called by enqueue)",
+    ];
     assert_eq!(missing.len(), named.len(), "{missing:?}");
     for (missing, name) in missing.iter().zip(named) {
         assert!(missing.starts_with(name), "{missing}");
@@ -219,5 +223,6 @@ fn what_is_missing_comes_first() {
     let map = &mut image.maps[1];
     (map.name, map.value_size, map.max_entries) = ("huge".into(), u32::MAX, u32::MAX);
     let error = BpfScheduler::new(image, &kernel()).expect_err("it was loaded");
-    assert_eq!(error, LoadError::Missing(vec!["map huge of type 2".into()]));
+    let why = "map huge: its values are too large (E2BIG)";
+    assert_eq!(error, LoadError::Missing(vec![why.into()]));
 }

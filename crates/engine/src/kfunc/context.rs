@@ -52,6 +52,8 @@ pub(crate) enum Op {
     SubDetach,
     Init,
     Exit,
+    /// The callback of a timer of the scheduler's.
+    Timer,
 }
 
 impl Op {
@@ -86,6 +88,7 @@ impl Op {
             Self::SubDetach => "sub_detach",
             Self::Init => "init",
             Self::Exit => "exit",
+            Self::Timer => "timer",
         }
     }
 
@@ -103,13 +106,14 @@ impl Op {
             | Self::CgroupPrepMove
             | Self::SubAttach
             | Self::SubDetach
-            | Self::Exit => Context::UNLOCKED,
+            | Self::Exit
+            | Self::Timer => Context::UNLOCKED,
             _ => Context::empty(),
         }
     }
 
     /// Whether the kernel lets it sleep: only these may create queues.
     pub fn may_sleep(self) -> bool {
-        self.allows().contains(Context::UNLOCKED)
+        self != Self::Timer && self.allows().contains(Context::UNLOCKED)
     }
 }

@@ -9,6 +9,7 @@ mod idle;
 mod insert;
 mod objects;
 mod reenq;
+mod timer;
 mod walk;
 
 use std::marker::PhantomData;

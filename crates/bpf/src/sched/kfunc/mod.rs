@@ -17,7 +17,7 @@ use scxlab_engine::Errno;
 pub(super) use self::arena::{Arena, FreePages};
 pub(super) use self::report::EventPlaces;
 pub(super) use self::section::Sections;
-pub(super) use self::tree::{Insertion, Next};
+pub(super) use self::tree::Insertion;
 use super::call::{Bad, Call};
 
 /// Does what a kernel function does. An error is the program's: what it gave cannot be used.

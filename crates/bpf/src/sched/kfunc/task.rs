@@ -47,7 +47,7 @@ fn keep<'r>(call: &mut Call<'_, 'r>, p: Task<'r>) -> Result<u64, Bad> {
         return Ok(0);
     }
     let slot: Slot = call.cx.slot(p);
-    *call.inner()?.held.entry(slot).or_default() += 1;
+    *call.inner()?.kept.entry(slot).or_default() += 1;
     Ok(call.address(Some(p))?)
 }
 
@@ -60,10 +60,10 @@ pub(super) fn release(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let p = call.task(0)?;
     let slot = call.cx.slot(p);
     let inner = call.inner()?;
-    match inner.held.get_mut(&slot) {
+    match inner.kept.get_mut(&slot) {
         None => return Err("no reference to the task is held".into()),
         Some(1) => {
-            inner.held.remove(&slot);
+            inner.kept.remove(&slot);
         }
         Some(count) => *count -= 1,
     }

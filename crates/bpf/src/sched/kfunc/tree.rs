@@ -6,6 +6,7 @@
 
 use super::{heap, negative};
 use crate::machine::Callee;
+use crate::sched::bpf_func::{Next, Walk};
 use crate::sched::call::{Bad, Call};
 
 // A node's words, as in `struct bpf_rb_node_kern`.
@@ -30,19 +31,11 @@ pub(in crate::sched) struct Insertion {
     depth: u32,
 }
 
-/// What is next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::sched) enum Next {
-    /// The function at this address, with these arguments.
-    Call(u64, [u64; 5]),
-    /// The kernel function is done, and returns this.
-    Done(u64),
-}
-
 pub(super) fn add(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [root, node, less, ..] = call.args;
     let insertion = Insertion { callee: call.callee, root, node, less, at: 0, depth: 0 };
-    call.insertion = Some(insertion);
+    call.walks.push(Walk::insert(insertion));
+    call.begun = true;
     Ok(0)
 }
 

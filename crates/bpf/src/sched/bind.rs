@@ -1,0 +1,47 @@
+//! Where an image's maps and the kernel's variables are.
+
+use super::kfunc;
+use super::map::{self, Created, Maps};
+use super::object::{Layouts, Objects, Variable};
+use crate::Image;
+use crate::machine::{Binding, Full, MapAddress, Memory, Region};
+
+/// Makes all maps, and places for the kernel's variables. What the engine lacks is named.
+pub(super) fn bind(
+    image: &Image,
+    memory: &mut Memory,
+    (objects, layouts): (&mut Objects, &Layouts),
+    missing: &mut Vec<String>,
+) -> Result<(Binding, Maps), Full> {
+    let (mut binding, mut maps) = (Binding::default(), Maps::default());
+    for def in &image.maps {
+        let address = match map::create(image, &mut maps, memory) {
+            Ok(Created::Map(address)) => address,
+            Ok(Created::Refused(why)) => {
+                missing.push(format!("map {}: {why}", def.name));
+                MapAddress::default()
+            }
+            // The others may lack something too; but the numbers of maps must stay right.
+            Err(full) => {
+                missing.push(format!("map {}: {full}", def.name));
+                return Ok((binding, maps));
+            }
+        };
+        binding.maps.push(address);
+    }
+    map::fill(image, &mut maps);
+    for ksym in &image.ksyms {
+        if let Some(variable) = Variable::named(&ksym.name).filter(|_| !ksym.function) {
+            binding.ksyms.push(objects.variable(memory, layouts, variable)?.base());
+            continue;
+        }
+        // A function whose address is taken to see whether it is there.
+        let is_there = ksym.function && kfunc::find(&ksym.name).is_some();
+        if !is_there {
+            missing.push(format!("kernel variable {}", ksym.name));
+        }
+        let region = Region::read_only(format!("the function {}", ksym.name));
+        binding.ksyms.push(memory.alloc_foreign(region, 1)?.base());
+    }
+    Ok((binding, maps))
+}

@@ -1,0 +1,226 @@
+//! Helpers of maps.
+
+use scxlab_engine::Slot;
+
+use super::negative;
+use crate::image::MapType;
+use crate::sched::call::{Bad, Call};
+use crate::sched::map::errno::{E2BIG, EINVAL, ENOENT};
+use crate::sched::map::{Fails, Here, Store};
+use crate::sched::state::Inner;
+
+/// `BPF_LOCAL_STORAGE_GET_F_CREATE`.
+const CREATE: u64 = 1;
+/// `BPF_F_INDEX_MASK`, which also stands for the CPU that the program runs on.
+const INDEX_MASK: u64 = 0xffff_ffff;
+
+impl Fails {
+    /// Why the program must be ended, unless it gets an error.
+    pub(super) fn value(self) -> Result<u64, Bad> {
+        match self {
+            Self::Errno(errno) => Ok(negative(errno)),
+            Self::Never(why) => Err(why.into()),
+        }
+    }
+}
+
+/// Which CPU a program runs on.
+pub(super) fn here(call: &Call<'_, '_>) -> Here {
+    Here { cpu: call.cx.this_cpu().0, cpus: call.cx.nr_cpu_ids() }
+}
+
+/// The map that the first argument is.
+pub(super) fn map(call: &mut Call<'_, '_>) -> Result<usize, Bad> {
+    let addr = call.args[0];
+    let Inner { maps, memory, .. } = call.inner()?;
+    maps.find(memory, addr).ok_or_else(|| format!("its argument 1 is no map: {addr:#x}").into())
+}
+
+/// The bytes of a key or a value at an address.
+pub(super) fn bytes(call: &mut Call<'_, '_>, addr: u64, size: u32) -> Result<Vec<u8>, Bad> {
+    let mut bytes = vec![0; size as usize];
+    call.read(addr, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// The map, and the key that the second argument points to.
+fn map_and_key(call: &mut Call<'_, '_>) -> Result<(usize, Vec<u8>), Bad> {
+    let map = map(call)?;
+    let size = call.inner()?.maps.get(map).shape.key_size;
+    let key = bytes(call, call.args[1], size)?;
+    Ok((map, key))
+}
+
+/// What of a map's failure a program that gets a pointer sees.
+fn pointer(found: Result<Option<u64>, Fails>) -> Result<u64, Bad> {
+    match found {
+        Ok(found) => Ok(found.unwrap_or(0)),
+        Err(Fails::Errno(_)) => Ok(0),
+        Err(Fails::Never(why)) => Err(why.into()),
+    }
+}
+
+pub(super) fn lookup_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let (map, key) = map_and_key(call)?;
+    let here = here(call);
+    let Inner { maps, memory, .. } = call.inner()?;
+    pointer(maps.lookup(memory, map, here, &key))
+}
+
+pub(super) fn lookup_percpu_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let (map, key) = map_and_key(call)?;
+    let (here, cpu) = (here(call), call.args[2] as u32);
+    let Inner { maps, memory, .. } = call.inner()?;
+    pointer(maps.lookup_percpu(memory, map, here, &key, cpu))
+}
+
+pub(super) fn update_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let (map, key) = map_and_key(call)?;
+    let size = call.inner()?.maps.get(map).shape.value_size;
+    let [_, _, value, flags, _] = call.args;
+    let value = bytes(call, value, size)?;
+    let here = here(call);
+    let inner = call.inner()?;
+    let before = inner.maps.deleted().len();
+    let Inner { maps, memory, timers, .. } = &mut *inner;
+    if let Err(fails) = maps.update(memory, map, here, (&key, &value), flags) {
+        return fails.value();
+    }
+    // bpf_obj_cancel_fields(): a value that is written anew has no timer.
+    if let Store::Array(array) = &maps.get(map).store
+        && let Some(value) = array.lookup(&maps.get(map).shape, &key)
+    {
+        timers.drop_within(value, size.into());
+    }
+    inner.deleted_since(before);
+    Ok(0)
+}
+
+pub(super) fn delete_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let (map, key) = map_and_key(call)?;
+    let inner = call.inner()?;
+    let before = inner.maps.deleted().len();
+    match inner.maps.delete(map, &key) {
+        Ok(()) => {
+            inner.deleted_since(before);
+            Ok(0)
+        }
+        Err(fails) => fails.value(),
+    }
+}
+
+pub(super) fn push_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let map = map(call)?;
+    let [_, value, flags, ..] = call.args;
+    let size = call.inner()?.maps.get(map).shape.value_size;
+    let value = bytes(call, value, size)?;
+    let Inner { maps, memory, .. } = call.inner()?;
+    let pushed =
+        maps.queue(map).and_then(|(queue, shape)| queue.push(memory, shape, &value, flags));
+    pushed.map_or_else(Fails::value, |()| Ok(0))
+}
+
+pub(super) fn pop_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    take(call, true)
+}
+
+pub(super) fn peek_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    take(call, false)
+}
+
+/// What an empty queue gives is cleared.
+fn take(call: &mut Call<'_, '_>, remove: bool) -> Result<u64, Bad> {
+    let map = map(call)?;
+    let Inner { maps, memory, .. } = call.inner()?;
+    let size = maps.get(map).shape.value_size as usize;
+    let got = maps.queue(map).and_then(|(queue, shape)| queue.get(memory, shape, remove));
+    let (value, result) = match got {
+        Ok(value) => (value, 0),
+        Err(fails) => (vec![0; size], fails.value()?),
+    };
+    call.write(call.args[1], &value)?;
+    Ok(result)
+}
+
+pub(super) fn task_storage_get(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    if call.args[1] == 0 {
+        return Ok(0);
+    }
+    let p = call.task(1)?;
+    let slot = call.cx.slot(p);
+    let map = map(call)?;
+    let (storage, _, deleted) = match call.inner()?.maps.storage(map, MapType::TASK_STORAGE) {
+        Ok(found) => found,
+        Err(fails) => return fails.value(),
+    };
+    storage.drop_former(slot, deleted);
+    storage_get(call, map, MapType::TASK_STORAGE, slot)
+}
+
+pub(super) fn task_storage_delete(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    if call.args[1] == 0 {
+        return Ok(negative(EINVAL));
+    }
+    let p = call.task(1)?;
+    let owner = call.cx.slot(p);
+    storage_delete(call, MapType::TASK_STORAGE, owner)
+}
+
+/// A value of an owner's, which is made if that is asked for. Nothing for flags that are not known.
+fn storage_get(call: &mut Call<'_, '_>, map: usize, of: MapType, owner: Slot) -> Result<u64, Bad> {
+    let [_, _, initial, flags, _] = call.args;
+    if flags & !CREATE != 0 {
+        return Ok(0);
+    }
+    let (storage, shape, _) = match call.inner()?.maps.storage(map, of) {
+        Ok(found) => found,
+        Err(fails) => return fails.value(),
+    };
+    if let Some(addr) = storage.lookup(owner) {
+        return Ok(addr);
+    }
+    if flags & CREATE == 0 {
+        return Ok(0);
+    }
+    let size = shape.value_size;
+    let initial = if initial == 0 { None } else { Some(bytes(call, initial, size)?) };
+    let Inner { maps, memory, .. } = call.inner()?;
+    let made = maps
+        .storage(map, of)
+        .and_then(|(storage, shape, _)| storage.create(memory, shape, owner, initial.as_deref()));
+    pointer(made.map(Some))
+}
+
+fn storage_delete(call: &mut Call<'_, '_>, of: MapType, owner: Slot) -> Result<u64, Bad> {
+    let map = map(call)?;
+    let inner = call.inner()?;
+    let before = inner.maps.deleted().len();
+    let gone = inner
+        .maps
+        .storage(map, of)
+        .and_then(|(storage, _, deleted)| storage.delete(owner, deleted));
+    match gone {
+        Ok(()) => {
+            inner.deleted_since(before);
+            Ok(0)
+        }
+        Err(fails) => fails.value(),
+    }
+}
+
+/// `bpf_perf_event_output()`: nobody has opened an event.
+pub(super) fn perf_event_output(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    const MAP: usize = 1;
+    let [_, addr, flags, ..] = call.args;
+    let cpu = call.cx.this_cpu().0;
+    let Inner { maps, memory, .. } = call.inner()?;
+    let map = maps.find(memory, addr).map(|map| maps.get(map));
+    let Some(map) = map.filter(|map| matches!(map.store, Store::Events)) else {
+        return Err(format!("its argument {} is no array of events: {addr:#x}", MAP + 1).into());
+    };
+    if flags & !INDEX_MASK != 0 {
+        return Ok(negative(EINVAL));
+    }
+    let index = if flags == INDEX_MASK { cpu } else { flags as u32 };
+    Ok(negative(if index >= map.shape.max_entries { E2BIG } else { ENOENT }))
+}

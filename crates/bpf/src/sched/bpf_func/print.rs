@@ -1,0 +1,126 @@
+//! Text: `bpf_trace_printk()` and its like, whose lines are kept, and `bpf_snprintf()`.
+
+use std::collections::VecDeque;
+
+use super::negative;
+use crate::sched::call::{Bad, Call};
+use crate::sched::format;
+use crate::sched::map::errno::EINVAL;
+
+/// `MAX_BPRINTF_VARARGS`.
+const MAX_ARGS: u32 = 12;
+/// `MAX_BPRINTF_BUF`: bytes of a line, with its zero.
+const LINE: usize = 1024;
+/// Lines that are kept; then the oldest go. As many as 64 MiB hold, were all full.
+const LINES: usize = 1 << 16;
+
+/// What programs printed for whoever reads the trace: the last lines of it.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sched) struct Log {
+    lines: VecDeque<Box<str>>,
+    dropped: u64,
+}
+
+impl Log {
+    fn push(&mut self, line: &str) {
+        if self.lines.len() == LINES {
+            self.lines.pop_front();
+            self.dropped += 1;
+        }
+        self.lines.push_back(line.into());
+    }
+
+    /// The lines, oldest first.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().map(|line| &**line)
+    }
+
+    /// How many were dropped before them.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+/// The words of the arguments; nothing for a size that cannot be.
+fn words(call: &mut Call<'_, '_>, data: u64, size: u32) -> Result<Option<Vec<u64>>, Bad> {
+    if !size.is_multiple_of(8) || size > MAX_ARGS * 8 || size > 0 && data == 0 {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; size as usize];
+    call.read(data, &mut bytes)?;
+    Ok(Some(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect()))
+}
+
+/// The text of a format, which is at most `size` bytes with its zero. Nothing if the kernel would
+/// refuse it.
+fn print(
+    call: &mut Call<'_, '_>,
+    fmt: u64,
+    size: usize,
+    args: Vec<u64>,
+) -> Result<Option<String>, Bad> {
+    let Some(fmt) = format::string(call, fmt, size) else {
+        return Err("its format cannot be read".into());
+    };
+    if fmt.len() >= size || fmt.chars().any(|c| c.is_ascii_control() && !c.is_ascii_whitespace()) {
+        return Ok(None);
+    }
+    // A kernel does not mind arguments that the format does not take.
+    let taken = format::conversions(&fmt).min(args.len());
+    let args = args[..taken].to_vec();
+    Ok(format::printf(&fmt, args, |addr| format::string(call, addr, LINE).unwrap_or_default()))
+}
+
+/// Keeps a line, and says how long it is.
+fn trace(call: &mut Call<'_, '_>, line: Option<String>) -> Result<u64, Bad> {
+    let Some(mut line) = line else { return Ok(negative(EINVAL)) };
+    let mut end = line.len().min(LINE - 1);
+    let written = line.len() as u64;
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    line.truncate(end);
+    call.inner()?.log.push(line.trim_end_matches('\n'));
+    Ok(written)
+}
+
+/// `bpf_trace_printk()`: up to three arguments, in registers.
+pub(super) fn trace_printk(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let [fmt, size, a, b, c] = call.args;
+    let line = print(call, fmt, size as u32 as usize, vec![a, b, c])?;
+    trace(call, line)
+}
+
+/// `bpf_trace_vprintk()`.
+pub(super) fn trace_vprintk(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let [fmt, size, data, len, _] = call.args;
+    let Some(args) = words(call, data, len as u32)? else { return Ok(negative(EINVAL)) };
+    let line = print(call, fmt, size as u32 as usize, args)?;
+    trace(call, line)
+}
+
+/// `bpf_snprintf()`: what the text takes with its zero, also where there is no room for it.
+pub(super) fn snprintf(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let [to, room, fmt, data, len] = call.args;
+    let Some(args) = words(call, data, len as u32)? else { return Ok(negative(EINVAL)) };
+    let Some(text) = print(call, fmt, LINE, args)? else { return Ok(negative(EINVAL)) };
+    let room = room as u32 as usize;
+    if room > 0 {
+        let mut bytes = text.as_bytes()[..text.len().min(room - 1)].to_vec();
+        bytes.push(0);
+        call.write(to, &bytes)?;
+    }
+    Ok(text.len() as u64 + 1)
+}
+
+/// `bpf_get_current_comm()`.
+pub(super) fn current_comm(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let [to, size, ..] = call.args;
+    let p = call.cx.current();
+    let mut bytes = call.cx.get(p).comm().as_bytes().to_vec();
+    let size = super::read::room(call, to, size)?;
+    bytes.truncate(size.saturating_sub(1));
+    bytes.resize(size, 0);
+    call.write(to, &bytes)?;
+    Ok(0)
+}

@@ -1,0 +1,76 @@
+//! Reading what may not be there, and comparing text.
+
+use super::EFAULT;
+use crate::sched::call::{Bad, Call};
+
+/// The size of what is to be read to an address, which has to have room for it.
+pub(super) fn room(call: &mut Call<'_, '_>, to: u64, size: u64) -> Result<usize, Bad> {
+    let (size, room) = (size as u32, call.inner()?.memory.remaining(to));
+    if u64::from(size) > room {
+        return Err(format!("there are {room} bytes at {to:#x} for {size}").into());
+    }
+    Ok(size as usize)
+}
+
+/// `bpf_probe_read_kernel()`.
+pub(super) fn probe_read_kernel(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let [to, size, from, ..] = call.args;
+    let mut bytes = vec![0; room(call, to, size)?];
+    let read = call.read(from, &mut bytes);
+    if read.is_err() {
+        // The kernel clears what it could not read.
+        bytes.fill(0);
+    }
+    call.write(to, &bytes)?;
+    Ok(if read.is_ok() { 0 } else { EFAULT })
+}
+
+/// `bpf_probe_read_kernel_str()`: up to and with the zero, which is put there if there is no room
+/// for all.
+pub(super) fn probe_read_kernel_str(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let [to, size, from, ..] = call.args;
+    let size = room(call, to, size)?;
+    let mut text = Vec::new();
+    while text.len() < size {
+        let mut byte = [0];
+        if call.read(from.wrapping_add(text.len() as u64), &mut byte).is_err() {
+            let zeros = vec![0; size];
+            call.write(to, &zeros)?;
+            return Ok(EFAULT);
+        }
+        text.push(byte[0]);
+        if byte[0] == 0 {
+            break;
+        }
+    }
+    if let Some(last) = text.last_mut() {
+        *last = 0;
+    }
+    call.write(to, &text)?;
+    Ok(text.len() as u64)
+}
+
+/// `bpf_probe_read_user()` and its like: no task here has memory of its own.
+pub(super) fn probe_read_user(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let [to, size, ..] = call.args;
+    let zeros = vec![0; room(call, to, size)?];
+    call.write(to, &zeros)?;
+    Ok(EFAULT)
+}
+
+/// `bpf_strncmp()`.
+pub(super) fn strncmp(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let [left, size, right, ..] = call.args;
+    for at in 0..u64::from(size as u32) {
+        let (mut a, mut b) = ([0], [0]);
+        call.read(left.wrapping_add(at), &mut a)?;
+        call.read(right.wrapping_add(at), &mut b)?;
+        if a != b {
+            return Ok(if a < b { -1_i64 as u64 } else { 1 });
+        }
+        if a == [0] {
+            break;
+        }
+    }
+    Ok(0)
+}

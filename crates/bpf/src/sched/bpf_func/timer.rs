@@ -1,0 +1,177 @@
+//! Timers: `bpf_timer_init()` and what follows. Where one goes off, and which callback it has, is
+//! kept by its address; what a value has in its place are zeros.
+
+use std::collections::BTreeMap;
+
+use super::lock::field;
+use super::map::map;
+use super::{EINVAL_PTR, negative};
+use crate::machine::{Memory, Part, RegionId, address};
+use crate::sched::call::{Bad, Call};
+use crate::sched::map::errno::EINVAL;
+use crate::sched::map::fields::Field;
+use crate::sched::map::{Maps, Store};
+use crate::sched::state::Inner;
+use scxlab_engine::Nanos;
+
+const EBUSY: i32 = 16;
+const EDEADLK: i32 = 35;
+const EOPNOTSUPP: i32 = 95;
+
+/// `CLOCK_REALTIME`, `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME`.
+const CLOCKS: [u64; 3] = [0, 1, 7];
+/// `BPF_F_TIMER_ABS`.
+const ABSOLUTE: u64 = 1;
+/// `BPF_F_TIMER_CPU_PIN`: here a timer always goes off on the CPU that started it.
+const PINNED: u64 = 2;
+
+/// All timers of a scheduler.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sched) struct Timers {
+    /// By address.
+    all: BTreeMap<u64, Timer>,
+    /// Those that are to go off, by the number that the engine was given.
+    armed: BTreeMap<u32, u64>,
+    started: u32,
+}
+
+/// A timer that was initialized.
+#[derive(Clone, Debug)]
+struct Timer {
+    map: usize,
+    /// The key of its value, as bytes.
+    key: Vec<u8>,
+    callback: Option<u64>,
+    /// The number of its start, while it is to go off.
+    armed: Option<u32>,
+}
+
+/// A timer that goes off.
+#[derive(Clone, Debug)]
+pub(in crate::sched) struct Fired {
+    /// Its address.
+    pub timer: u64,
+    pub callback: u64,
+    pub map: usize,
+    pub key: Vec<u8>,
+    /// The address of its value.
+    pub value: u64,
+}
+
+impl Timers {
+    /// The timer that a number stands for, unless it was stopped or started anew.
+    pub fn fire(&mut self, number: u32, maps: &Maps, memory: &Memory) -> Option<Fired> {
+        let addr = self.armed.remove(&number)?;
+        let timer = self.all.get_mut(&addr)?;
+        timer.armed = None;
+        let (_, offset) = maps.value_at(memory, addr)?;
+        let (map, key) = (timer.map, timer.key.clone());
+        let callback = timer.callback?;
+        Some(Fired { timer: addr, callback, map, key, value: addr - u64::from(offset) })
+    }
+
+    /// `bpf_timer_cancel_and_free()` for all that are in these bytes.
+    pub fn drop_within(&mut self, addr: u64, size: u64) {
+        let within = self.all.range(addr..addr.saturating_add(size)).map(|(addr, _)| *addr);
+        for addr in within.collect::<Vec<_>>() {
+            if let Some(Timer { armed: Some(number), .. }) = self.all.remove(&addr) {
+                self.armed.remove(&number);
+            }
+        }
+    }
+
+    fn stop(&mut self, addr: u64) -> bool {
+        let number = self.all.get_mut(&addr).and_then(|timer| timer.armed.take());
+        number.is_some_and(|number| self.armed.remove(&number).is_some())
+    }
+}
+
+/// `map_key_from_value()`.
+fn key_of(maps: &Maps, memory: &Memory, map: usize, addr: u64) -> Option<Vec<u8>> {
+    let id = RegionId::of(addr)?;
+    match &maps.get(map).store {
+        Store::Array(_) => {
+            let index = match memory.region(id)?.part {
+                Part::Values(each) => address::offset(addr) / each.max(1),
+                _ => 0,
+            };
+            Some(index.to_le_bytes().to_vec())
+        }
+        Store::Hash(hash) => {
+            hash.iter().find(|(_, values)| values.contains(&Some(id))).map(|(key, _)| key.to_vec())
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn init(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let [timer, object, flags, ..] = call.args;
+    field(call, timer, Field::Timer)?;
+    call.args[0] = object;
+    let map = map(call)?;
+    let Inner { maps, memory, timers, .. } = call.inner()?;
+    if maps.value_at(memory, timer).map(|(map, _)| map) != Some(map) {
+        return Err("the timer is in no value of this map".into());
+    }
+    if !CLOCKS.contains(&flags) {
+        return Ok(negative(EINVAL));
+    }
+    if timers.all.contains_key(&timer) {
+        return Ok(negative(EBUSY));
+    }
+    let Some(key) = key_of(maps, memory, map, timer) else {
+        return Err("the timer's value is in its map no more".into());
+    };
+    timers.all.insert(timer, Timer { map, key, callback: None, armed: None });
+    Ok(0)
+}
+
+pub(super) fn set_callback(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let [timer, callback, ..] = call.args;
+    field(call, timer, Field::Timer)?;
+    if call.sched.code.function_at(callback).is_none() {
+        return Err(format!("its callback is no function: {callback:#x}").into());
+    }
+    let Some(timer) = call.inner()?.timers.all.get_mut(&timer) else { return Ok(EINVAL_PTR) };
+    timer.callback = Some(callback);
+    Ok(0)
+}
+
+pub(super) fn start(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let [addr, nanos, flags, ..] = call.args;
+    field(call, addr, Field::Timer)?;
+    if flags & !(ABSOLUTE | PINNED) != 0 {
+        return Ok(EINVAL_PTR);
+    }
+    let now = call.cx.now();
+    let timers = &mut call.inner()?.timers;
+    if timers.all.get(&addr).is_none_or(|timer| timer.callback.is_none()) {
+        return Ok(EINVAL_PTR);
+    }
+    timers.stop(addr);
+    timers.started = timers.started.wrapping_add(1);
+    let number = timers.started;
+    if let Some(timer) = timers.all.get_mut(&addr) {
+        timer.armed = Some(number);
+        timers.armed.insert(number, addr);
+    }
+    let at = if flags & ABSOLUTE != 0 { Nanos(nanos) } else { Nanos(now.0.saturating_add(nanos)) };
+    call.cx.timer_start(number, at);
+    Ok(0)
+}
+
+pub(super) fn cancel(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let addr = call.args[0];
+    field(call, addr, Field::Timer)?;
+    if call.cx.irqs_disabled() {
+        return Ok(negative(EOPNOTSUPP));
+    }
+    let own = call.timer == Some(addr);
+    let timers = &mut call.inner()?.timers;
+    let Some(timer) = timers.all.get_mut(&addr) else { return Ok(EINVAL_PTR) };
+    if own {
+        return Ok(negative(EDEADLK));
+    }
+    timer.callback = None;
+    Ok(timers.stop(addr).into())
+}

@@ -1,0 +1,201 @@
+//! Hashes: `kernel/bpf/hashtab.c`.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::errno::{E2BIG, EINVAL, ENOENT};
+use super::{EXIST, Fails, LOCK, Shape, check_exists};
+use crate::machine::{Memory, Part, RegionId};
+
+/// `BPF_MAP_TYPE_HASH`, `PERCPU_HASH`, `LRU_HASH` and `LRU_PERCPU_HASH`.
+#[derive(Clone, Debug)]
+pub(in crate::sched) struct Hash {
+    /// Each CPU has a value of its own.
+    pub per_cpu: bool,
+    /// Where there is no room, what was not used for the longest time goes.
+    lru: bool,
+    elements: BTreeMap<Arc<[u8]>, Element>,
+    /// Of an LRU hash: the keys, by when they were used.
+    used: BTreeMap<u64, Arc<[u8]>>,
+    /// Uses until now.
+    uses: u64,
+    /// Elements that were ever made.
+    made: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Element {
+    /// Which of all that were made.
+    number: u64,
+    /// When it was used; 0 unless it is an LRU hash.
+    used: u64,
+    /// Its value, or one for each CPU that has used its own; the others are zero.
+    values: Vec<Option<RegionId>>,
+}
+
+impl Hash {
+    pub fn new(per_cpu: bool, lru: bool) -> Self {
+        let (elements, used) = (BTreeMap::new(), BTreeMap::new());
+        Self { per_cpu, lru, elements, used, uses: 0, made: 0 }
+    }
+
+    /// Where a CPU's value is among an element's.
+    fn place(&self, cpu: u32) -> usize {
+        if self.per_cpu { cpu as usize } else { 0 }
+    }
+
+    /// The address of a CPU's value, which counts as a use.
+    pub fn lookup(
+        &mut self,
+        memory: &mut Memory,
+        shape: &Shape,
+        cpu: u32,
+        key: &[u8],
+    ) -> Result<Option<u64>, Fails> {
+        self.touch(key);
+        self.peek(memory, shape, cpu, key)
+    }
+
+    /// The same, and no use.
+    pub fn peek(
+        &mut self,
+        memory: &mut Memory,
+        shape: &Shape,
+        cpu: u32,
+        key: &[u8],
+    ) -> Result<Option<u64>, Fails> {
+        let place = self.place(cpu);
+        let Some(element) = self.elements.get_mut(key) else { return Ok(None) };
+        Ok(Some(element.value(memory, shape, self.per_cpu, place)?.base()))
+    }
+
+    fn touch(&mut self, key: &[u8]) {
+        if !self.lru {
+            return;
+        }
+        let Some(element) = self.elements.get_mut(key) else { return };
+        if let Some(key) = self.used.remove(&element.used) {
+            self.uses += 1;
+            element.used = self.uses;
+            self.used.insert(self.uses, key);
+        }
+    }
+
+    /// Inserts an element, or gives it another value. What goes is appended to `deleted`.
+    pub fn update(
+        &mut self,
+        memory: &mut Memory,
+        shape: &Shape,
+        cpu: u32,
+        (key, value): (&[u8], &[u8]),
+        flags: u64,
+        deleted: &mut Vec<RegionId>,
+    ) -> Result<(), Fails> {
+        if (self.lru || self.per_cpu) && flags > EXIST {
+            return Err(Fails::Errno(EINVAL));
+        }
+        shape.check_update(flags)?;
+        let is_there = self.elements.contains_key(key);
+        check_exists(is_there, flags)?;
+        let place = self.place(cpu);
+        if is_there {
+            self.touch(key);
+            let Some(element) = self.elements.get_mut(key) else { return Ok(()) };
+            if self.per_cpu || flags & LOCK != 0 {
+                let id = element.value(memory, shape, self.per_cpu, place)?;
+                return shape.write(memory, id, 0, value);
+            }
+            // A reader of the old value keeps it.
+            let id = fresh(memory, shape, self.made, None, value)?;
+            self.made += 1;
+            deleted.extend(element.values[0].replace(id));
+            return Ok(());
+        }
+        if self.elements.len() >= shape.max_entries as usize {
+            let Some((_, oldest)) = self.used.pop_first() else { return Err(Fails::Errno(E2BIG)) };
+            let gone = self.elements.remove(&oldest);
+            deleted.extend(gone.into_iter().flat_map(|gone| gone.values).flatten());
+        }
+        let of_cpu = self.per_cpu.then_some(cpu);
+        let id = fresh(memory, shape, self.made, of_cpu, value)?;
+        let mut values = vec![None; place + 1];
+        values[place] = Some(id);
+        let key: Arc<[u8]> = key.into();
+        let mut element = Element { number: self.made, used: 0, values };
+        self.made += 1;
+        if self.lru {
+            self.uses += 1;
+            element.used = self.uses;
+            self.used.insert(self.uses, Arc::clone(&key));
+        }
+        self.elements.insert(key, element);
+        Ok(())
+    }
+
+    /// Takes an element out. Its values are appended to `deleted`.
+    pub fn delete(&mut self, key: &[u8], deleted: &mut Vec<RegionId>) -> Result<(), Fails> {
+        let element = self.elements.remove(key).ok_or(Fails::Errno(ENOENT))?;
+        self.used.remove(&element.used);
+        deleted.extend(element.values.into_iter().flatten());
+        Ok(())
+    }
+
+    /// The key after this one, or the first.
+    pub fn next_key(&self, after: Option<&[u8]>) -> Option<Vec<u8>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut range = self.elements.range::<[u8], _>((from, Bound::Unbounded));
+        Some(range.next()?.0.to_vec())
+    }
+
+    /// All keys, and the values that are there by CPU (one if it is not for each CPU).
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[Option<RegionId>])> {
+        self.elements.iter().map(|(key, element)| (&**key, &*element.values))
+    }
+}
+
+impl Element {
+    /// A value, which is made if it is not there: zero.
+    fn value(
+        &mut self,
+        memory: &mut Memory,
+        shape: &Shape,
+        per_cpu: bool,
+        place: usize,
+    ) -> Result<RegionId, Fails> {
+        if self.values.len() <= place {
+            self.values.resize(place + 1, None);
+        }
+        if let Some(id) = self.values[place] {
+            return Ok(id);
+        }
+        let of_cpu = per_cpu.then_some(place as u32);
+        let id =
+            memory.alloc_zeroed(region(shape, self.number, of_cpu), shape.value_size.into())?;
+        self.values[place] = Some(id);
+        Ok(id)
+    }
+}
+
+fn region(shape: &Shape, number: u64, of_cpu: Option<u32>) -> crate::machine::Region {
+    match of_cpu {
+        Some(cpu) => shape.region_of_cpu(cpu, Part::Value(number)),
+        None => shape.region(Part::Value(number)),
+    }
+}
+
+/// A new value.
+fn fresh(
+    memory: &mut Memory,
+    shape: &Shape,
+    number: u64,
+    of_cpu: Option<u32>,
+    value: &[u8],
+) -> Result<RegionId, Fails> {
+    let id = memory.alloc_zeroed(region(shape, number, of_cpu), shape.value_size.into())?;
+    if let Err(fails) = shape.write(memory, id, 0, value) {
+        memory.free(id);
+        return Err(fails);
+    }
+    Ok(id)
+}
