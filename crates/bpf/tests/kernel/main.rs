@@ -1,6 +1,7 @@
 //! What compiled schedulers see of the kernel, and what they can call: its objects, its operations
 //! and its functions.
 
+mod any;
 mod build;
 mod cpus;
 mod objects;
