@@ -303,6 +303,14 @@ pub fn image(form: &str, programs: &[(&'static str, Code)]) -> Image {
     image
 }
 
+/// `ops.flags`.
+pub fn set_flags(image: &mut Image, flags: u64) {
+    let ops = &mut image.struct_ops[0];
+    let offset = ops.data.len();
+    ops.members.push(OpsMember { name: "flags".into(), offset, size: 8, ty: 0 });
+    ops.data.extend_from_slice(&flags.to_le_bytes());
+}
+
 pub fn load(programs: &[(&'static str, Code)]) -> Result<BpfScheduler, LoadError> {
     BpfScheduler::new(image("sched_ext_ops", programs), &kernel())
 }

@@ -1,6 +1,8 @@
 //! Functions about CPUs and masks of them.
 
-use crate::build::{Code, ended, run};
+use scxlab_bpf::sched::BpfScheduler;
+
+use crate::build::{Code, Ran, ended, enqueue, image, kernel, run, set_flags, work};
 
 #[test]
 fn masks_are_owned_changed_and_given_back() {
@@ -201,4 +203,52 @@ fn what_is_not_allowed_here_ends_the_scheduler_as_in_the_kernel() {
     assert!(msg.contains("scx_bpf_cid_override() cannot be called from ops.running()"), "{msg}");
     let msg = forbidden(Code::new().mov(1, 0).call("scx_bpf_get_idle_cpumask_node"));
     assert!(msg.contains("per-node idle tracking is disabled"), "{msg}");
+}
+
+#[test]
+fn idle_masks_are_by_node_for_those_who_ask() {
+    let select = Code::op()
+        .field(1, 6, "task_struct.cpus_ptr")
+        .mov(2, 0)
+        .mov(3, 0)
+        .call("scx_bpf_pick_idle_cpu_node")
+        .copy(9, 0)
+        .kept(0)
+        .mov(1, 0)
+        .call("scx_bpf_get_idle_cpumask_node")
+        .copy(1, 9)
+        .copy(2, 0)
+        .call("bpf_cpumask_test_cpu")
+        .kept(1)
+        .field(1, 6, "task_struct.cpus_ptr")
+        .mov(2, -1)
+        .mov(3, 0)
+        .call("scx_bpf_pick_idle_cpu_node")
+        .kept(2)
+        .count(3)
+        .field(1, 6, "task_struct.cpus_ptr")
+        .mov(2, 0)
+        .mov(3, 0)
+        .call("scx_bpf_pick_any_cpu_node")
+        .exit();
+    let load = |select: Code| {
+        let mut image = image("sched_ext_ops", &[enqueue(), ("select_cpu", select)]);
+        // SCX_OPS_BUILTIN_IDLE_PER_NODE
+        set_flags(&mut image, 1 << 6);
+        BpfScheduler::new(image, &kernel()).expect("it has all that it needs")
+    };
+    let ran = Ran::new(load(select), work(), 100).well();
+    assert!(ran.n(3) > 20);
+    let cpu = ran.n(0) as i64;
+    assert!((0..2).contains(&cpu) || cpu == -16, "{cpu}");
+    assert_eq!(ran.all(1), [0, -2]);
+    for (call, why) in [
+        ("scx_bpf_pick_any_cpu", "per-node idle tracking is enabled"),
+        ("scx_bpf_pick_idle_cpu", "per-node idle tracking is enabled"),
+        ("scx_bpf_get_idle_cpumask", "SCX_OPS_BUILTIN_IDLE_PER_NODE enabled"),
+    ] {
+        let select = Code::op().field(1, 6, "task_struct.cpus_ptr").mov(2, 0).call(call).done();
+        let ran = Ran::new(load(select), work(), 100);
+        assert_eq!(ran.exit().map(|info| info.msg.as_str()), Some(why));
+    }
 }

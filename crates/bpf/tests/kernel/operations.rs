@@ -4,7 +4,7 @@ use scxlab_bpf::sched::BpfScheduler;
 use scxlab_engine::program::{Instr, Pc, Policy, Program, Span, Start, Who};
 use scxlab_engine::{CpuId, Cpumask, Nanos};
 
-use crate::build::{Code, Ran, enqueue, image, insert, kernel, run, work};
+use crate::build::{Code, Ran, enqueue, image, insert, kernel, run, set_flags, work};
 
 /// Tasks that do what operations are about: 5 ms of work, then one change after the other.
 fn changing() -> Program {
@@ -64,10 +64,8 @@ fn each_operation_is_called_with_its_arguments() {
     let mut programs: Vec<_> =
         names.iter().enumerate().map(|(n, name)| (*name, counting(n as i32 * 3))).collect();
     programs.push(enqueue());
-    let mut sched = image("sched_ext_ops", &programs);
-    // SCX_OPS_KEEP_BUILTIN_IDLE is not asked for, so update_idle is all there is.
-    sched.notes.clear();
-    let sched = BpfScheduler::new(sched, &kernel()).expect("it has all that it needs");
+    let sched = BpfScheduler::new(image("sched_ext_ops", &programs), &kernel())
+        .expect("it has all that it needs");
     let ran = Ran::new(sched, changing(), 300).well();
     for (n, name) in names.iter().enumerate() {
         let never = ["dequeue", "disable"].contains(name);
@@ -141,7 +139,8 @@ fn a_higher_class_takes_a_cpu_and_gives_it_back() {
     let acquire = Code::op().count(4).done();
     let programs = [enqueue(), ("cpu_release", release), ("cpu_acquire", acquire)];
     let mut sched = image("sched_ext_ops", &programs);
-    partial(&mut sched);
+    // SCX_OPS_SWITCH_PARTIAL
+    set_flags(&mut sched, 1 << 3);
     let sched = BpfScheduler::new(sched, &kernel()).expect("it has all that it needs");
     let ms = Nanos::from_millis(2);
     let start = |policy| Start { policy, ..Start::new(Pc(0), 0) };
@@ -160,14 +159,6 @@ fn a_higher_class_takes_a_cpu_and_gives_it_back() {
     assert!(ran.n(3) > 10 && ran.n(4) > 10, "{:?}", ran.all::<5>(0));
     let unknown = kernel().number("SCX_CPU_PREEMPT_UNKNOWN").expect("a number") as u64;
     assert_eq!((ran.n(1), ran.n(2)), (unknown, 0));
-}
-
-/// `SCX_OPS_SWITCH_PARTIAL`.
-fn partial(image: &mut scxlab_bpf::Image) {
-    let ops = &mut image.struct_ops[0];
-    let offset = ops.data.len();
-    ops.members.push(scxlab_bpf::image::OpsMember { name: "flags".into(), offset, size: 8, ty: 0 });
-    ops.data.extend_from_slice(&(1_u64 << 3).to_le_bytes());
 }
 
 #[test]

@@ -58,19 +58,34 @@ pub(super) fn pick_any(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     Ok(errno(cpu.ok_or(Errno(number::EBUSY)), |cpu| cpu.0.into()))
 }
 
-/// `validate_node()`: no scheduler that the engine takes has idle masks by node.
-fn no_nodes(call: &mut Call<'_, '_>) {
-    call.cx.fault("per-node idle tracking is disabled");
+pub(super) fn pick_idle_in_node(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let cpus = mask::read(call, call.args[0])?;
+    let [_, node, flags, ..] = call.args;
+    let flags = PickIdleFlags::from_bits_retain(flags);
+    let cpu = call.with_core(|cx| cx.pick_idle_cpu_node(node as i32, &cpus, flags));
+    Ok(errno(cpu, |cpu| cpu.0.into()))
 }
 
-pub(super) fn pick_in_node(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    no_nodes(call);
-    Ok(negative(number::EOPNOTSUPP))
+pub(super) fn pick_any_in_node(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let cpus = mask::read(call, call.args[0])?;
+    let [_, node, flags, ..] = call.args;
+    let flags = PickIdleFlags::from_bits_retain(flags);
+    let cpu = call.with_core(|cx| cx.pick_any_cpu_node(node as i32, &cpus, flags));
+    Ok(errno(cpu, |cpu| cpu.0.into()))
 }
 
 pub(super) fn idle_mask_of_node(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    no_nodes(call);
-    Ok(call.object(Object::Mask(Mask::None))?)
+    mask_of_node(call, Mask::Idle)
+}
+
+pub(super) fn idle_core_mask_of_node(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    mask_of_node(call, Mask::IdleCores)
+}
+
+fn mask_of_node(call: &mut Call<'_, '_>, mask: Mask) -> Result<u64, Bad> {
+    let node = call.args[0] as i32;
+    let mask = if call.cx.check_node(node).is_ok() { mask } else { Mask::None };
+    Ok(call.object(Object::Mask(mask))?)
 }
 
 pub(super) fn idle_mask(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
