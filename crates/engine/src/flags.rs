@@ -83,7 +83,7 @@ bitflags! {
         const ENQ_MIGRATION_DISABLED = 1 << 4;
         /// Not modelled.
         const ALLOW_QUEUED_WAKEUP = 1 << 5;
-        /// Not modelled.
+        /// Idle masks by node: functions that name no node are an error. The engine has one node.
         const BUILTIN_IDLE_PER_NODE = 1 << 6;
         /// Take [`EnqFlags::IMMED`] as set for every insert into a local queue.
         const ALWAYS_ENQ_IMMED = 1 << 7;

@@ -240,6 +240,11 @@ impl Engine {
             && !self.sabotaged(Sabotage::C9AcceptSub)
         {
             "SCX_OPS_TID_TO_TASK requires root scheduler to enable it"
+        } else if ops.flags.contains(OpsFlags::BUILTIN_IDLE_PER_NODE)
+            && has(OpSet::UPDATE_IDLE)
+            && !ops.flags.contains(OpsFlags::KEEP_BUILTIN_IDLE)
+        {
+            "SCX_OPS_BUILTIN_IDLE_PER_NODE requires CPU idle selection enabled"
         } else if ops.form == Form::Cpu && is_sub {
             "sub-sched requires cid-form struct_ops"
         } else if ops.form == Form::Cpu && (has(OpSet::SUB_ATTACH) || has(OpSet::SUB_DETACH)) {
@@ -450,13 +455,8 @@ fn check_ops(ops: &Ops) -> Result<(), AttachError> {
     if ops.dispatch_max_batch > 1 << 20 {
         return Err(AttachError::NotModelled("a dispatch buffer of over 1048576 slots"));
     }
-    for (flag, name) in [
-        (OpsFlags::ALLOW_QUEUED_WAKEUP, "SCX_OPS_ALLOW_QUEUED_WAKEUP"),
-        (OpsFlags::BUILTIN_IDLE_PER_NODE, "SCX_OPS_BUILTIN_IDLE_PER_NODE"),
-    ] {
-        if ops.flags.contains(flag) {
-            return Err(AttachError::NotModelled(name));
-        }
+    if ops.flags.contains(OpsFlags::ALLOW_QUEUED_WAKEUP) {
+        return Err(AttachError::NotModelled("SCX_OPS_ALLOW_QUEUED_WAKEUP"));
     }
     if !OpsFlags::all().contains(ops.flags) {
         return Err(AttachError::errno(errno::EINVAL, "unknown bits in ops.flags"));

@@ -12,6 +12,8 @@ use crate::{CpuId, Cpumask};
 pub(crate) struct IdleMasks {
     /// `scx_builtin_idle_enabled`.
     pub enabled: bool,
+    /// `scx_builtin_idle_per_node`. There is one node, and its masks are these.
+    pub per_node: bool,
     pub cpu: Cpumask,
     /// CPUs whose siblings are all idle.
     pub smt: Cpumask,
@@ -21,7 +23,8 @@ pub(crate) struct IdleMasks {
 
 impl IdleMasks {
     pub fn new() -> Self {
-        Self { enabled: false, cpu: Cpumask::EMPTY, smt: Cpumask::EMPTY, distribute: 0 }
+        let none = Cpumask::EMPTY;
+        Self { enabled: false, per_node: false, cpu: none, smt: none, distribute: 0 }
     }
 }
 
@@ -30,6 +33,7 @@ impl Engine {
     pub(crate) fn idle_enable(&mut self, ops: OpSet, flags: OpsFlags) {
         let custom = ops.contains(OpSet::UPDATE_IDLE);
         self.idle.enabled = !custom || flags.contains(OpsFlags::KEEP_BUILTIN_IDLE);
+        self.idle.per_node = flags.contains(OpsFlags::BUILTIN_IDLE_PER_NODE);
         self.idle.cpu = self.topology.all();
         self.idle.smt = self.topology.all();
     }
@@ -37,6 +41,7 @@ impl Engine {
     /// `scx_idle_disable()`.
     pub(crate) fn idle_disable(&mut self) {
         self.idle.enabled = false;
+        self.idle.per_node = false;
     }
 
     /// `__scx_update_idle()`. `notify` for a real change between a task and the idle task.

@@ -24,6 +24,11 @@ impl<'r> Cx<'r> {
         self.core.nr_cpus() as u32
     }
 
+    /// Whether there is such a CPU; if not, asking is the scheduler's error (`scx_cpu_valid()`).
+    pub fn is_cpu(&mut self, cpu: CpuId) -> bool {
+        self.core.cpu_valid(self.sched, cpu, "")
+    }
+
     /// `bpf_get_smp_processor_id()`.
     pub fn this_cpu(&self) -> CpuId {
         self.core.this_cpu

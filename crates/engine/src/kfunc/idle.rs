@@ -76,14 +76,78 @@ impl Cx<'_> {
 
     /// `scx_bpf_pick_idle_cpu()`: claims an idle CPU out of a set.
     pub fn pick_idle_cpu(&mut self, cpus: &Cpumask, flags: PickIdleFlags) -> Option<CpuId> {
-        if !self.check_builtin_idle() {
+        if self.is_per_node("per-node idle tracking is enabled") || !self.check_builtin_idle() {
             return None;
         }
         self.core.pick_idle_cpu(cpus, flags)
     }
 
+    /// `scx_bpf_pick_idle_cpu_node()`: the same in a node, for a scheduler that has idle masks by
+    /// node.
+    ///
+    /// # Errors
+    /// `EBUSY` if there is none; the others of [`Cx::check_node`].
+    pub fn pick_idle_cpu_node(
+        &mut self,
+        node: i32,
+        cpus: &Cpumask,
+        flags: PickIdleFlags,
+    ) -> Result<CpuId, Errno> {
+        self.check_node(node)?;
+        self.core.pick_idle_cpu(cpus, flags).ok_or(Errno(errno::EBUSY))
+    }
+
+    /// `scx_bpf_pick_any_cpu_node()`: the same, or any other CPU.
+    ///
+    /// # Errors
+    /// `EBUSY` if the set is empty; the others of [`Cx::check_node`].
+    pub fn pick_any_cpu_node(
+        &mut self,
+        node: i32,
+        cpus: &Cpumask,
+        flags: PickIdleFlags,
+    ) -> Result<CpuId, Errno> {
+        let idle = self.pick_idle_cpu_node(node, cpus, flags);
+        match idle {
+            Err(Errno(errno::EBUSY)) => self.core.any_distribute(cpus).ok_or(Errno(errno::EBUSY)),
+            idle => idle,
+        }
+    }
+
+    /// `validate_node()`: whether this is a node, and the scheduler has idle masks by node. There is
+    /// one, 0.
+    ///
+    /// # Errors
+    /// `ENOENT` for -1, any node. All else is the scheduler's error: `EOPNOTSUPP` without masks by
+    /// node, `EINVAL` for what is no node.
+    pub fn check_node(&mut self, node: i32) -> Result<(), Errno> {
+        if !self.core.idle.per_node {
+            self.error_kind(ExitKind::Error, "per-node idle tracking is disabled".into());
+            return Err(Errno(errno::EOPNOTSUPP));
+        }
+        match node {
+            0 => Ok(()),
+            -1 => Err(Errno(errno::ENOENT)),
+            _ => {
+                self.error_kind(ExitKind::Error, format!("invalid node {node}"));
+                Err(Errno(errno::EINVAL))
+            }
+        }
+    }
+
+    /// Whether idle masks are by node, which is the scheduler's error where it names none.
+    fn is_per_node(&mut self, error: &str) -> bool {
+        if self.core.idle.per_node {
+            self.error_kind(ExitKind::Error, error.into());
+        }
+        self.core.idle.per_node
+    }
+
     /// `scx_bpf_pick_any_cpu()`: claims an idle CPU out of a set, or names any other of it.
     pub fn pick_any_cpu(&mut self, cpus: &Cpumask, flags: PickIdleFlags) -> Option<CpuId> {
+        if self.is_per_node("per-node idle tracking is enabled") {
+            return None;
+        }
         let idle = self.core.idle.enabled.then(|| self.core.pick_idle_cpu(cpus, flags));
         idle.flatten().or_else(|| self.core.any_distribute(cpus))
     }
@@ -100,6 +164,17 @@ impl Cx<'_> {
             return Cpumask::EMPTY;
         }
         if self.core.topology.smt > 1 { self.core.idle.smt } else { self.core.idle.cpu }
+    }
+
+    /// Whether there are masks of idle CPUs that are not by node; if not, asking for one is the
+    /// scheduler's error.
+    pub fn tracks_idle(&mut self) -> bool {
+        !self.is_per_node("SCX_OPS_BUILTIN_IDLE_PER_NODE enabled") && self.check_builtin_idle()
+    }
+
+    /// `cpumask_any_distribute()`: a CPU of a set, another one each time.
+    pub fn any_distribute(&mut self, cpus: &Cpumask) -> Option<CpuId> {
+        self.core.any_distribute(cpus)
     }
 
     /// `check_builtin_idle_enabled()`.

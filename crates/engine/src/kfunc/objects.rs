@@ -205,6 +205,12 @@ impl<'r> Cx<'r> {
         })
     }
 
+    /// The CPUs that share a CPU's last-level cache; none for what is no CPU.
+    pub fn llc(&self, cpu: CpuId) -> crate::Cpumask {
+        let known = cpu.index() < self.core.nr_cpus();
+        if known { self.core.topology.llc(cpu) } else { crate::Cpumask::EMPTY }
+    }
+
     /// A CPU's runqueue, to read; nothing for what is no CPU.
     pub fn run_queue(&self, cpu: CpuId) -> Option<RunQueue<'r>> {
         let rq = self.core.rqs.get(cpu.index())?;
