@@ -3,7 +3,7 @@
 use scxlab_engine::{Cx, ExitInfo, Task};
 
 use super::BpfScheduler;
-use super::bpf_func::{self, Fired, Next, Walk};
+use super::bpf_func::{self, Fired, Next, Rings, Walk};
 use super::state::{Inner, State};
 use super::task::Outside;
 use crate::machine::{Callee, Denied, Fault, Full, Region, RegionId, Stop, Thread, run};
@@ -93,6 +93,8 @@ pub(super) struct Call<'a, 'r> {
     pub held: Option<u64>,
     /// The timer whose callback this is.
     pub timer: Option<u64>,
+    /// What the kernel did for the program, in instructions of its budget.
+    pub spent: u64,
 }
 
 impl<'a, 'r> Call<'a, 'r> {
@@ -116,6 +118,7 @@ impl<'a, 'r> Call<'a, 'r> {
         let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
         let mut outside = Outside { cx: self.cx, tasks, layout: &self.sched.tasks };
         let size = into.len();
+        self.spent += 1 + size as u64 / 8;
         memory
             .read(&mut outside, addr, into)
             .map_err(|denied| Bad::Access((addr, size, false), denied))
@@ -125,6 +128,7 @@ impl<'a, 'r> Call<'a, 'r> {
     pub fn write(&mut self, addr: u64, from: &[u8]) -> Result<(), Bad> {
         let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
         let mut outside = Outside { cx: self.cx, tasks, layout: &self.sched.tasks };
+        self.spent += 1 + from.len() as u64 / 8;
         memory
             .write(&mut outside, addr, from)
             .map_err(|denied| Bad::Access((addr, from.len(), true), denied))
@@ -159,11 +163,19 @@ impl BpfScheduler {
 
     /// A timer that was started goes off: runs its callback.
     pub(super) fn timer_fires(&self, cx: &mut Cx<'_>, number: u32) -> Result<(), (String, Failed)> {
+        let now = cx.now();
         let Some(inner) = cx.state::<State>().and_then(|state| state.0.as_deref_mut()) else {
             return Ok(());
         };
         let Inner { timers, maps, memory, .. } = inner;
-        let Some(fired) = timers.fire(number, maps, memory) else { return Ok(()) };
+        let fired = match timers.ring(number, now, maps, memory) {
+            Rings::Nobody => return Ok(()),
+            Rings::Later(number, at) => {
+                cx.timer_start(number, at);
+                return Ok(());
+            }
+            Rings::Now(fired) => fired,
+        };
         let function = self.code.function_at(fired.callback).unwrap_or_default();
         let done = self
             .enter(cx, Some(fired.timer), |call, thread| call.run_timer(thread, function, &fired));
@@ -187,6 +199,7 @@ impl BpfScheduler {
             begun: false,
             held: None,
             timer,
+            spent: 0,
         };
         let result = call.thread().and_then(|mut thread| {
             call.inner()?.running += 1;
@@ -335,6 +348,8 @@ impl<'r> Call<'_, 'r> {
                         Callee::Kfunc(index) => (self.sched.kfuncs[index])(self),
                         Callee::Helper(number) => bpf_func::call(self, number),
                     };
+                    // What helpers do with memory takes time too.
+                    fuel = fuel.saturating_sub(std::mem::take(&mut self.spent));
                     match done {
                         Ok(_) if std::mem::take(&mut self.begun) => self.walk_on(thread, None)?,
                         Ok(value) => {

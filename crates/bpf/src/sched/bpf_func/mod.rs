@@ -12,7 +12,7 @@ mod timer;
 mod walk;
 
 pub(super) use self::print::Log;
-pub(super) use self::timer::{Fired, Timers};
+pub(super) use self::timer::{Fired, Rings, Timers};
 pub(super) use self::walk::{Next, Walk};
 
 use super::call::{Bad, Call};
