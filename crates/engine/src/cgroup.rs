@@ -58,6 +58,20 @@ impl Cgroups {
         ROOT_ID + u64::from(cgroup)
     }
 
+    /// `cgroup_get_from_id()`.
+    pub fn by_id(&self, id: u64) -> Option<u32> {
+        let cgroup = u32::try_from(id.checked_sub(ROOT_ID)?).ok()?;
+        ((cgroup as usize) < self.all.len()).then_some(cgroup)
+    }
+
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub fn parent(&self, cgroup: u32) -> Option<u32> {
+        self.all[cgroup as usize].parent
+    }
+
     pub fn path(&self, cgroup: u32) -> &str {
         &self.all[cgroup as usize].path
     }

@@ -108,6 +108,20 @@ impl Cpumask {
         was
     }
 
+    /// The set as the kernel keeps it: 64 CPUs a word, the lowest first.
+    pub fn words(&self) -> &[u64] {
+        &self.bits
+    }
+
+    /// The set of these words, as far as there are CPUs for them; see [`Cpumask::words`].
+    pub fn from_words(words: impl IntoIterator<Item = u64>) -> Self {
+        let mut mask = Self::EMPTY;
+        for (word, bits) in words.into_iter().zip(&mut mask.bits) {
+            *bits = word;
+        }
+        mask
+    }
+
     /// How many CPUs.
     pub fn weight(&self) -> u32 {
         self.bits.iter().map(|word| word.count_ones()).sum()

@@ -70,7 +70,7 @@ pub use ext::counters::EventCounters;
 pub use ext::enable::AttachError;
 pub use ext::exit_info::{ExitInfo, ExitKind};
 pub use flags::{DeqFlags, DsqId, EnqFlags, KickFlags, OpsFlags, PickIdleFlags, WakeFlags};
-pub use kfunc::{Cx, DsqIter, Slot, Task};
+pub use kfunc::{Cx, DsqIter, ProcessId, Queue, QueueId, RunQueue, Slot, Task};
 pub use ops::{
     DumpCtx, Errno, ExitTaskArgs, Form, InitTaskArgs, OpSet, Ops, Scheduler, State, SubArgs,
 };

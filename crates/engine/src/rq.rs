@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::ext::reenq::ReenqLocal;
 use crate::ext::sched::DsqIdx;
-use crate::flags::{EnqFlags, rqf};
+use crate::flags::{EnqFlags, SCX_CPUPERF_ONE, rqf};
 use crate::list::{DsqLink, List, RunnableLink};
 use crate::task::{SchedClass, TaskIdx};
 use crate::{Cpumask, Nanos};
@@ -49,6 +49,7 @@ pub(crate) struct ScxRq {
     pub deferred_reenq_users: VecDeque<DsqIdx>,
     /// `ops.cpu_release` was called, `ops.cpu_acquire` not yet.
     pub cpu_released: bool,
+    pub cpuperf_target: u32,
     pub sub_dispatch_prev: Option<TaskIdx>,
     pub direct_dispatch: DirectDispatch,
 }
@@ -152,6 +153,7 @@ impl Rq {
                 deferred_reenq_locals_seq: 0,
                 deferred_reenq_users: VecDeque::new(),
                 cpu_released: false,
+                cpuperf_target: SCX_CPUPERF_ONE,
                 sub_dispatch_prev: None,
                 direct_dispatch: DirectDispatch::Off,
             },

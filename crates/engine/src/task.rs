@@ -108,16 +108,21 @@ pub struct SchedExtEntity {
     pub dsq_vtime: u64,
     /// When the task became runnable, in jiffies. The watchdog's clock.
     pub runnable_at: u64,
-    pub(crate) ops_state: u64,
-    pub(crate) ddsp_dsq_id: u64,
-    pub(crate) ddsp_enq_flags: u64,
+    /// Who has the task, and since which enqueue: see [`crate::flags::opss`].
+    pub ops_state: u64,
+    /// The queue of a direct dispatch that is pending.
+    pub ddsp_dsq_id: u64,
+    /// The flags of a direct dispatch that is pending.
+    pub ddsp_enq_flags: u64,
     pub(crate) dsq_list: ListNode,
     pub(crate) runnable_node: ListNode,
     pub(crate) tasks_node: ListNode,
     pub(crate) sched: u32,
     pub(crate) dsq: u32,
-    pub(crate) dsq_seq: u32,
-    pub(crate) dsq_flags: u32,
+    /// Which insertion into its queue it was.
+    pub dsq_seq: u32,
+    /// [`crate::flags::ent::DSQ_ON_PRIQ`].
+    pub dsq_flags: u32,
     /// `SCX_TASK_*` bits, see [`crate::flags::ent`].
     pub flags: u32,
     /// The weight, 1..=10000; 100 for nice 0.
@@ -126,8 +131,10 @@ pub struct SchedExtEntity {
     pub sticky_cpu: i32,
     /// The CPU that holds the task while it moves between queues, or -1.
     pub holding_cpu: i32,
-    pub(crate) selected_cpu: i32,
-    pub(crate) ops_qseq: u32,
+    /// The CPU that `ops.select_cpu` chose last.
+    pub selected_cpu: i32,
+    /// The sequence number of enqueues.
+    pub ops_qseq: u32,
     /// Set by `ops.init_task` while a root scheduler attaches: the task may never use `SCHED_EXT`.
     pub disallow: u32,
     pub(crate) cgrp_moving_from: u32,
@@ -155,11 +162,14 @@ pub struct TaskStruct {
     pub se: SchedEntity,
     /// Voluntary context switches.
     pub nvcsw: u64,
-    pub(crate) __state: u32,
+    /// See [`crate::flags::state`].
+    pub __state: u32,
     /// `PF_*` bits, see [`crate::flags::pf`].
     pub flags: u32,
-    pub(crate) on_rq: u32,
-    pub(crate) on_cpu: u32,
+    /// 1 while it is runnable.
+    pub on_rq: u32,
+    /// 1 while it runs.
+    pub on_cpu: u32,
     pub(crate) cpu: u32,
     pub(crate) sched_class: u32,
     /// How many CPUs the affinity has. Does not count [`TaskStruct::migration_disabled`].
@@ -182,7 +192,8 @@ pub struct TaskStruct {
     pub pid: i32,
     /// The id of the process.
     pub tgid: i32,
-    pub(crate) exit_state: i32,
+    /// How far its exit is: see [`crate::flags::state`].
+    pub exit_state: i32,
     pub(crate) cgroup: u32,
     /// The name, ended by a zero.
     pub comm: [u8; 16],
@@ -300,7 +311,7 @@ impl TaskStruct {
     }
 
     /// The load weight of the nice value (`sched_prio_to_weight[]`), or that of `SCHED_IDLE`.
-    pub(crate) fn load_weight(&self) -> u64 {
+    pub fn load_weight(&self) -> u64 {
         const WEIGHT_IDLEPRIO: u64 = 3;
         if self.policy == policy::SCHED_IDLE {
             return WEIGHT_IDLEPRIO;

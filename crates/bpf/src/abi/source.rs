@@ -236,7 +236,7 @@ pub enum Dsq {
 }
 
 /// Objects of which there is one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Only {
     /// `init_cred`.
     Cred,

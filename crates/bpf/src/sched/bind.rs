@@ -2,6 +2,7 @@
 
 use super::kfunc;
 use super::map::{self, Created, Maps};
+use super::object::{Layouts, Objects, Variable};
 use crate::Image;
 use crate::machine::{Binding, Full, MapAddress, Memory, Region};
 
@@ -9,6 +10,7 @@ use crate::machine::{Binding, Full, MapAddress, Memory, Region};
 pub(super) fn bind(
     image: &Image,
     memory: &mut Memory,
+    (objects, layouts): (&mut Objects, &Layouts),
     missing: &mut Vec<String>,
 ) -> Result<(Binding, Maps), Full> {
     let (mut binding, mut maps) = (Binding::default(), Maps::default());
@@ -29,6 +31,10 @@ pub(super) fn bind(
     }
     map::fill(image, &mut maps);
     for ksym in &image.ksyms {
+        if let Some(variable) = Variable::named(&ksym.name).filter(|_| !ksym.function) {
+            binding.ksyms.push(objects.variable(memory, layouts, variable)?.base());
+            continue;
+        }
         // A function whose address is taken to see whether it is there.
         let is_there = ksym.function && kfunc::find(&ksym.name).is_some();
         if !is_there {

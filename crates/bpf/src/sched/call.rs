@@ -1,12 +1,16 @@
 //! Running a program as one of a scheduler's operations.
 
-use scxlab_engine::{Cx, ExitInfo, Task};
+use scxlab_engine::{Cpumask, Cx, Task};
 
 use super::BpfScheduler;
+use super::args::{Filled, Value};
 use super::bpf_func::{self, Fired, Next, Rings, Walk};
-use super::state::{Inner, State};
-use super::task::Outside;
-use crate::machine::{Callee, Denied, Fault, Full, Region, RegionId, Stop, Thread, run};
+use super::kfunc::Sections;
+use super::object::{Mask, Object, Outside, of_task};
+use super::state::{Inner, MAX_ARGS, State};
+use crate::machine::{
+    Callee, Denied, Fault, Full, Memory, Region, RegionId, Stop, Thread, address, run,
+};
 
 /// Instructions of one call of an operation, at most. A kernel's verifier lets no program run
 /// without an end; this ends one that it would not have let.
@@ -35,10 +39,14 @@ impl From<Away> for Failed {
 pub(super) enum Arg<'a, 'r> {
     Number(u64),
     Task(Option<Task<'r>>),
-    /// A structure of these bytes.
-    Struct(&'static str, &'a [u8]),
-    /// `struct scx_exit_info`.
-    Exit(&'a ExitInfo),
+    /// A cgroup, by its id.
+    Cgroup(u64),
+    /// `p->cpus_ptr`.
+    CpusOf(Task<'r>),
+    /// A set of cids: `struct scx_cmask`, in the arena if there is one.
+    Cids(&'a Cpumask),
+    /// A structure.
+    Struct(&'a Filled<'a, 'r>),
 }
 
 /// Why an operation did not come to its end.
@@ -71,6 +79,21 @@ impl From<&str> for Bad {
     }
 }
 
+impl From<Full> for Bad {
+    fn from(full: Full) -> Self {
+        Self::Why(full.to_string())
+    }
+}
+
+impl From<Bad> for Failed {
+    fn from(bad: Bad) -> Self {
+        match bad {
+            Bad::Why(why) => Self::Other(why),
+            Bad::Access((addr, ..), denied) => Self::Other(format!("{addr:#x}: {denied:?}")),
+        }
+    }
+}
+
 impl From<crate::machine::Full> for Failed {
     fn from(full: crate::machine::Full) -> Self {
         Self::Other(full.to_string())
@@ -85,6 +108,10 @@ pub(super) struct Call<'a, 'r> {
     inner: Option<Box<Inner>>,
     /// What r1 to r5 were when the kernel was called.
     pub args: [u64; 5],
+    /// What the program called.
+    pub callee: Callee,
+    /// The sections that the program is in.
+    pub sections: Sections,
     /// Helpers that are calling the program back, innermost last.
     pub walks: Vec<Walk>,
     /// A helper has begun to call back, and has no result yet.
@@ -115,38 +142,90 @@ impl<'a, 'r> Call<'a, 'r> {
 
     /// Reads memory of the program's.
     pub fn read(&mut self, addr: u64, into: &mut [u8]) -> Result<(), Bad> {
-        let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
-        let mut outside = Outside { cx: self.cx, tasks, layout: &self.sched.tasks };
         let size = into.len();
         self.spent += 1 + size as u64 / 8;
-        memory
-            .read(&mut outside, addr, into)
-            .map_err(|denied| Bad::Access((addr, size, false), denied))
+        self.access((addr, size, false), |memory, outside| memory.read(outside, addr, into))
     }
 
     /// Writes memory of the program's.
     pub fn write(&mut self, addr: u64, from: &[u8]) -> Result<(), Bad> {
-        let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
-        let mut outside = Outside { cx: self.cx, tasks, layout: &self.sched.tasks };
         self.spent += 1 + from.len() as u64 / 8;
-        memory
-            .write(&mut outside, addr, from)
-            .map_err(|denied| Bad::Access((addr, from.len(), true), denied))
+        self.access((addr, from.len(), true), |memory, outside| memory.write(outside, addr, from))
+    }
+
+    /// Tries until all objects that are pointed to have their addresses.
+    fn access(
+        &mut self,
+        access: (u64, usize, bool),
+        mut done: impl FnMut(&mut Memory, &mut Outside<'_, 'r>) -> Result<(), Denied>,
+    ) -> Result<(), Bad> {
+        loop {
+            let Inner { memory, objects, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
+            let layouts = &self.sched.layouts;
+            let mut outside = Outside { cx: self.cx, objects, layouts, wanted: None };
+            let denied = match done(memory, &mut outside) {
+                Ok(()) => return Ok(()),
+                Err(denied) => denied,
+            };
+            let Some(object) = outside.wanted else { return Err(Bad::Access(access, denied)) };
+            self.object(object)?;
+        }
+    }
+
+    /// A 64-bit number of the program's.
+    pub fn read_word(&mut self, addr: u64) -> Result<u64, Bad> {
+        let mut bytes = [0; 8];
+        self.read(addr, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// The same, so many bytes from an address.
+    pub fn read_at(&mut self, addr: u64, offset: u64) -> Result<u64, Bad> {
+        self.read_word(addr.wrapping_add(offset))
+    }
+
+    /// [`Call::put_word`] so many bytes from an address.
+    pub fn put_at(&mut self, addr: u64, offset: u64, word: u64) -> Result<(), Bad> {
+        self.put_word(addr.wrapping_add(offset), word)
+    }
+
+    /// Writes a 64-bit number, whether the program may or not: where it is, is the kernel's.
+    pub fn put_word(&mut self, addr: u64, word: u64) -> Result<(), Bad> {
+        let id = RegionId::of(addr).ok_or_else(|| format!("nothing is at {addr:#x}"))?;
+        let offset = address::offset(addr);
+        let put = self.inner()?.memory.poke(id, offset, &word.to_le_bytes());
+        put.map_err(|denied| Bad::Access((addr, 8, true), denied))
     }
 
     /// The task that an argument is.
     pub fn task(&mut self, arg: usize) -> Result<Task<'r>, Bad> {
         let addr = self.args[arg];
-        let slot = self.inner.as_ref().ok_or(Away)?.tasks.slot_at(addr);
-        slot.and_then(|slot| self.cx.task_in(slot))
-            .ok_or_else(|| format!("its argument {} is no task: {addr:#x}", arg + 1).into())
+        let object = self.inner.as_ref().ok_or(Away)?.objects.at(addr);
+        let task = match object {
+            Some(Object::Task(slot)) => self.cx.task_in(slot),
+            _ => None,
+        };
+        task.ok_or_else(|| format!("its argument {} is no task: {addr:#x}", arg + 1).into())
+    }
+
+    /// The id of the cgroup that an argument is.
+    pub fn cgroup(&mut self, arg: usize) -> Result<u64, Bad> {
+        let addr = self.args[arg];
+        match self.inner.as_ref().ok_or(Away)?.objects.at(addr) {
+            Some(Object::Cgroup(id)) => Ok(id),
+            _ => Err(format!("its argument {} is no cgroup: {addr:#x}", arg + 1).into()),
+        }
+    }
+
+    /// The address of an object.
+    pub fn object(&mut self, object: Object) -> Result<u64, Full> {
+        let Inner { memory, objects, .. } = &mut **self.inner.as_mut().ok_or(Full)?;
+        Ok(objects.region(memory, &self.sched.layouts, self.cx, object)?.base())
     }
 
     /// The address of a task, or NULL for none.
     pub fn address(&mut self, p: Option<Task<'r>>) -> Result<u64, Full> {
-        let Some(p) = p else { return Ok(0) };
-        let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(Full)?;
-        tasks.address(memory, &self.sched.tasks, self.cx, p)
+        p.map_or(Ok(0), |p| self.object(of_task(self.cx, p)))
     }
 }
 
@@ -195,6 +274,8 @@ impl BpfScheduler {
             cx,
             inner: Some(inner),
             args: [0; 5],
+            callee: Callee::Helper(0),
+            sections: Sections::default(),
             walks: Vec::new(),
             begun: false,
             held: None,
@@ -209,8 +290,7 @@ impl BpfScheduler {
             }
             let inner = call.inner()?;
             thread.abort(&mut inner.memory);
-            inner.idle.push(thread);
-            inner.ended();
+            inner.ended(thread);
             result
         });
         let Call { cx, inner, .. } = call;
@@ -240,27 +320,15 @@ impl<'r> Call<'_, 'r> {
     ) -> Result<u64, Failed> {
         let code = &self.sched.code;
         let mut passed = Vec::new();
-        let mut words = Vec::with_capacity(args.len() * 8);
-        for arg in args {
-            let word = match *arg {
-                Arg::Number(number) => number,
-                Arg::Task(p) => self.address(p)?,
-                Arg::Struct(name, bytes) => self.pass(&mut passed, name, bytes.to_vec())?,
-                Arg::Exit(info) => {
-                    let mut text = |name, text: &str| {
-                        self.pass(&mut passed, name, [text.as_bytes(), b"\0"].concat())
-                    };
-                    let reason = text("the reason of the exit", info.reason())?;
-                    let msg = text("the message of the exit", &info.msg)?;
-                    let dump = text("the debug dump", &info.dump)?;
-                    let bytes = self.sched.exit_info.bytes(info, [reason, msg, dump]);
-                    self.pass(&mut passed, "scx_exit_info", bytes)?
-                }
-            };
-            words.extend_from_slice(&word.to_le_bytes());
+        let mut words = [0; 8 * MAX_ARGS];
+        for (arg, word) in args.iter().zip(words.as_chunks_mut::<8>().0) {
+            *word = self.arg(&mut passed, arg)?.to_le_bytes();
         }
-        let context = self.pass(&mut passed, "the arguments", words)?;
-        let begun = thread.start(&mut self.inner()?.memory, code, program, [context, 0, 0, 0, 0]);
+        let inner = self.inner()?;
+        let context = inner.context()?;
+        inner.memory.poke(context, 0, &words).map_err(|_| Full)?;
+        let args = [context.base(), 0, 0, 0, 0];
+        let begun = thread.start(&mut self.inner()?.memory, code, program, args);
         let result = match begun {
             Ok(()) => self.go_on(thread),
             Err(err) => Err(Failed::Other(err.to_string())),
@@ -269,7 +337,62 @@ impl<'r> Call<'_, 'r> {
         passed.into_iter().for_each(|id| {
             inner.memory.free(id);
         });
+        inner.contexts.push(context);
         result
+    }
+
+    /// The 64 bits that a program sees of an argument.
+    fn arg(&mut self, passed: &mut Vec<RegionId>, arg: &Arg<'_, 'r>) -> Result<u64, Failed> {
+        Ok(match *arg {
+            Arg::Number(number) => number,
+            Arg::Task(p) => self.address(p)?,
+            Arg::Cgroup(id) => self.object(Object::Cgroup(id))?,
+            Arg::CpusOf(p) => {
+                let task = self.address(Some(p))?;
+                let mask = self.sched.layouts.cpus_mask;
+                match self.cx.get(p) {
+                    task if task.migration_disabled > 0 => {
+                        let cpu = task.task_cpu();
+                        self.object(Object::Mask(Mask::One(cpu)))?
+                    }
+                    _ => task + u64::from(mask),
+                }
+            }
+            Arg::Cids(cids) => {
+                let bytes = self.sched.shapes.cmask(self.cx, cids);
+                match self.arena_scratch()? {
+                    Some(addr) => {
+                        let region = RegionId::of(addr).ok_or(Full)?;
+                        let offset = address::offset(addr);
+                        let memory = &mut self.inner()?.memory;
+                        memory.poke(region, offset, &bytes).map_err(|_| Full)?;
+                        self.user_address(addr)
+                    }
+                    None => self.pass(passed, "scx_cmask".to_owned(), bytes)?,
+                }
+            }
+            Arg::Struct(filled) => {
+                let mut bytes = filled.shape.bytes();
+                for (value, field) in filled.values.iter().zip(&filled.shape.fields) {
+                    let word = match value {
+                        Value::Number(number) => *number,
+                        Value::Task(p) => self.address(Some(*p))?,
+                        Value::Cgroup(id) => self.object(Object::Cgroup(*id))?,
+                        Value::Text(text) => {
+                            let text = [text.as_bytes(), b"\0"].concat();
+                            let name = format!("{} of {}", field.name, filled.shape.name);
+                            self.pass(passed, name, text)?
+                        }
+                        Value::Struct(inner) => {
+                            let arg = Arg::Struct(inner);
+                            self.arg(passed, &arg)?
+                        }
+                    };
+                    field.put(&mut bytes, word);
+                }
+                self.pass(passed, filled.shape.name.to_owned(), bytes)?
+            }
+        })
     }
 
     /// A timer's callback has its map, its key and its value.
@@ -312,7 +435,7 @@ impl<'r> Call<'_, 'r> {
     fn pass(
         &mut self,
         passed: &mut Vec<RegionId>,
-        name: &'static str,
+        name: String,
         bytes: Vec<u8>,
     ) -> Result<u64, Failed> {
         let id = self.inner()?.memory.alloc(Region::read_only(name), bytes)?;
@@ -324,15 +447,29 @@ impl<'r> Call<'_, 'r> {
         let code = &self.sched.code;
         let mut fuel = BUDGET;
         loop {
-            let Inner { memory, tasks, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
-            let mut outside = Outside { cx: self.cx, tasks, layout: &self.sched.tasks };
+            let Inner { memory, objects, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
+            let layouts = &self.sched.layouts;
+            let mut outside = Outside { cx: self.cx, objects, layouts, wanted: None };
             let stop = run(thread, code, memory, &mut outside, &mut fuel);
+            let wanted = outside.wanted;
             match stop {
                 Stop::Exit(_) if self.held.is_some() => {
                     let why = "the program ends with a bpf_spin_lock held";
                     return Err(Failed::Fault(Box::new(Fault::of_call(thread, code, why))));
                 }
-                Stop::Exit(value) => return Ok(value),
+                Stop::Exit(value) => match self.sections.left_open() {
+                    None => return Ok(value),
+                    Some(why) => {
+                        return Err(Failed::Fault(Box::new(Fault::of_call(thread, code, why))));
+                    }
+                },
+                // A pointer to something that had no address yet: now it has, and the load is done
+                // again.
+                Stop::Fault(_) if wanted.is_some() => {
+                    if let Some(object) = wanted {
+                        self.object(object)?;
+                    }
+                }
                 Stop::Fault(fault) => return Err(Failed::Fault(fault)),
                 Stop::OutOfFuel => {
                     let why = format!("it has run {BUDGET} instructions, and does not end");
@@ -341,6 +478,7 @@ impl<'r> Call<'_, 'r> {
                 Stop::Returned(value) => self.walk_on(thread, Some(value))?,
                 Stop::Call(callee, args) => {
                     self.args = args;
+                    self.callee = callee;
                     let done = match callee {
                         _ if !self.may_call(callee) => {
                             Err("it cannot be called with a bpf_spin_lock held".into())

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use scxlab_engine::{Cx, Slot, Task};
+use scxlab_engine::Slot;
 
 use super::bpf_func::{Log, Timers};
+use super::kfunc::FreePages;
 use super::map::Maps;
-use super::task::TaskLayout;
-use crate::machine::{Full, Memory, Region, RegionId, Thread, address};
+use super::object::Objects;
+use crate::machine::{Full, Memory, Region, RegionId, Thread};
 
 /// The state of a scheduler, which lives in the engine and clones with it.
 ///
@@ -28,11 +29,21 @@ impl fmt::Debug for State {
 #[derive(Clone, Debug)]
 pub(super) struct Inner {
     pub memory: Memory,
-    pub tasks: Tasks,
+    pub objects: Objects,
     /// Threads that run nothing. Operations nest: one that calls the core may find another called.
     pub idle: Vec<Thread>,
     /// How many threads there are.
     pub threads: usize,
+    /// Regions for the arguments of an operation that no program has now.
+    pub contexts: Vec<RegionId>,
+    /// Tasks that programs keep from being freed, and how often.
+    pub kept: BTreeMap<Slot, u64>,
+    /// What programs gave back, and others may still read until they end.
+    pub dropped: Vec<RegionId>,
+    /// The kernel's address of the page of the arena that the kernel uses itself.
+    pub scratch: Option<u64>,
+    /// Pages of the arena that nobody has.
+    pub free_pages: FreePages,
     pub maps: Maps,
     /// Programs that are running, one within the other.
     pub running: u32,
@@ -43,19 +54,38 @@ pub(super) struct Inner {
     pub timers: Timers,
 }
 
+/// The most arguments of an operation.
+pub(super) const MAX_ARGS: usize = 5;
+
 impl Inner {
     /// As a scheduler begins.
-    pub fn new(memory: Memory, maps: Maps) -> Self {
+    pub fn new(memory: Memory, maps: Maps, objects: Objects, free_pages: FreePages) -> Self {
         Self {
             memory,
-            tasks: Tasks::default(),
+            objects,
             idle: Vec::new(),
             threads: 0,
+            contexts: Vec::new(),
+            kept: BTreeMap::new(),
+            dropped: Vec::new(),
+            scratch: None,
+            free_pages,
             maps,
             running: 0,
             random: None,
             log: Log::default(),
             timers: Timers::default(),
+        }
+    }
+
+    /// A place for arguments.
+    pub fn context(&mut self) -> Result<RegionId, Full> {
+        match self.contexts.pop() {
+            Some(region) => Ok(region),
+            None => {
+                let region = Region::read_only("the arguments");
+                self.memory.alloc_zeroed(region, 8 * MAX_ARGS as u64)
+            }
         }
     }
 
@@ -66,61 +96,16 @@ impl Inner {
         }
     }
 
-    /// A program of the scheduler has ended. When it was the outermost one, nobody holds a deleted
-    /// value any more.
-    pub fn ended(&mut self) {
+    /// A program of the scheduler has ended. When it was the outermost one, nobody holds what was
+    /// deleted or given back any more.
+    pub fn ended(&mut self, thread: Thread) {
+        self.idle.push(thread);
         self.running -= 1;
         if self.running == 0 {
             self.maps.quiesce(&mut self.memory);
-        }
-    }
-}
-
-/// The regions that stand for tasks: foreign ones, whose bytes the engine has.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tasks {
-    by_index: Vec<Option<(RegionId, Slot)>>,
-    by_region: BTreeMap<RegionId, Slot>,
-}
-
-impl Tasks {
-    /// The address of a task's `task_struct`. What is there of a former task in the same place is
-    /// freed.
-    pub fn address(
-        &mut self,
-        memory: &mut Memory,
-        layout: &TaskLayout,
-        cx: &Cx<'_>,
-        p: Task<'_>,
-    ) -> Result<u64, Full> {
-        let slot = cx.slot(p);
-        let index = slot.index as usize;
-        if index >= self.by_index.len() {
-            self.by_index.resize(index + 1, None);
-        }
-        if let Some((region, known)) = self.by_index[index] {
-            if known == slot {
-                return Ok(region.base());
+            for region in self.dropped.drain(..) {
+                self.memory.free(region);
             }
-            memory.free(region);
-            self.by_region.remove(&region);
         }
-        let task = cx.get(p);
-        let name = format!("the task_struct of {}[{}]", task.comm(), task.pid);
-        let region = memory.alloc_foreign(Region::new(name), layout.size)?;
-        self.by_index[index] = Some((region, slot));
-        self.by_region.insert(region, slot);
-        Ok(region.base())
-    }
-
-    /// The task that a region stands for.
-    pub fn slot(&self, region: RegionId) -> Option<Slot> {
-        self.by_region.get(&region).copied()
-    }
-
-    /// The task whose `task_struct` begins at this address.
-    pub fn slot_at(&self, addr: u64) -> Option<Slot> {
-        let region = RegionId::of(addr)?;
-        (address::offset(addr) == 0).then(|| self.slot(region))?
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use scxlab_bpf::btf::{Btf, Builder, Field, Kind};
+use scxlab_bpf::abi::{Abi, Version};
+use scxlab_bpf::btf::Builder;
 use scxlab_bpf::image::{
     Function, Global, Image, Kfunc, Map, MapType, OpsMember, Program, StructOps,
 };
@@ -11,31 +12,17 @@ use scxlab_bpf::insn::{Insn, pseudo};
 /// `SCX_DSQ_GLOBAL`.
 pub const GLOBAL: u64 = 1 << 63 | 1;
 
-/// A kernel of a few types.
-pub fn kernel() -> Btf {
-    let mut builder = Builder::new();
-    let int = builder.int("int", 4, true);
-    let long = builder.int("unsigned long", 8, false);
-    let scx = builder.declare_struct("sched_ext_entity");
-    builder.define(scx, &[Field::new("tid", long), Field::new("slice", long)]);
-    let task = builder.declare_struct("task_struct");
-    builder.define(task, &[Field::new("pid", int), Field::new("scx", scx)]);
-    let exit = builder.declare_struct("scx_exit_info");
-    builder.define(exit, &[Field::new("kind", int), Field::new("exit_code", long)]);
-    builder.finish().expect("types")
+/// The kernel of the default version.
+pub fn kernel() -> Abi {
+    Abi::new(Version::default()).expect("the declarations make sense")
 }
 
 /// Where a member of `task_struct` is, and its bytes.
 fn member(path: &str) -> (i16, u32) {
-    let btf = kernel();
-    let mut ty = btf.find("task_struct", Kind::Struct).expect("it is there");
-    let mut bits = 0;
-    for name in path.split('.') {
-        let member = btf.member(ty, name).expect("it is there");
-        bits += member.bit_offset;
-        ty = member.ty;
-    }
-    (bits as i16 / 8, btf.size_of(ty).expect("a size"))
+    let abi = kernel();
+    let offset = abi.offset_of("task_struct", path).expect("it is there");
+    let field = abi.field_at("task_struct", offset).expect("it is there");
+    (offset as i16, field.size)
 }
 
 /// Instructions, one after the other, and which of them are to have the address of a function.

@@ -80,11 +80,11 @@ fn loops_within_loops() {
 
 #[test]
 fn what_goes_wrong_in_a_callback_says_where() {
-    let wild = Asm::new().mov(1, 0).load(0, 1, 0).exit();
+    let wild = Asm::new().imm64(1, 1 << 44).load(0, 1, 0).exit();
     let again = loops(Asm::new(), 2, "again", 0).exit();
     let init = |callback| loops(Asm::new(), 5, callback, 0).mov(0, 0).exit();
     for (callback, why) in
-        [("wild", "in wild, instruction 1, called by init"), ("again", "32 frames")]
+        [("wild", "in wild, instruction 2, called by init"), ("again", "32 frames")]
     {
         let callbacks = [("wild", wild.clone()), ("again", again.clone())];
         let ran = run(sched(&[("init", init(callback))], &callbacks, vec![]));
@@ -283,7 +283,7 @@ fn timers_are_in_values_of_their_map() {
         assert!(msg.contains(why), "{msg}");
     }
     // What goes wrong in a callback ends the scheduler, too.
-    let wild = Asm::new().mov(1, 0).load(0, 1, 0).exit();
+    let wild = Asm::new().imm64(1, 1 << 44).load(0, 1, 0).exit();
     let init = start_timer(set_callback(init_timer(timer()), "wild"), 1, 0).mov(0, 0).exit();
     let ran = run(with_timers(&[("init", init)], &[("wild", wild)], MapType::ARRAY));
     let msg = &ran.engine.exit_info(ran.id).expect("it has ended").msg;

@@ -135,7 +135,7 @@ fn ended(programs: &[(&str, Asm)]) -> ExitInfo {
 
 #[test]
 fn a_wild_pointer_ends_the_scheduler_and_says_where() {
-    let wild = Asm::new().mov(2, 0x1234).load(0, 2, 0x10_00).exit();
+    let wild = Asm::new().mov(2, 0x12_3400).load(0, 2, 0x10_00).exit();
     let msg = ended(&[("enqueue", enqueue()), ("running", wild)]).msg;
     assert!(msg.starts_with("ops.running: ") && msg.contains("instruction 1"), "{msg}");
 }

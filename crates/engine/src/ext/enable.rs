@@ -170,6 +170,8 @@ impl Engine {
         if self.enable_state != EnableState::Disabled {
             return Err(AttachError::errno(errno::EBUSY, "a scheduler is attached already"));
         }
+        // scx_cid_init()
+        self.topology.reset_cids();
         let flags = ops.flags;
         let wants_table = flags.contains(OpsFlags::TID_TO_TASK);
         let table = wants_table || self.sabotaged(Sabotage::C12AlwaysTable);

@@ -1,6 +1,6 @@
 //! What a scheduler learns of CPUs and does to them.
 
-use super::{Cx, Task};
+use super::{Context, Cx, Task};
 use crate::flags::{KickFlags, SCX_CPUPERF_ONE};
 use crate::{Cid, CpuId, Cpumask, ExitKind};
 
@@ -22,6 +22,11 @@ impl<'r> Cx<'r> {
     /// `scx_bpf_nr_cpu_ids()`, and `scx_bpf_nr_cids()`.
     pub fn nr_cpu_ids(&self) -> u32 {
         self.core.nr_cpus() as u32
+    }
+
+    /// Whether there is such a CPU; if not, asking is the scheduler's error (`scx_cpu_valid()`).
+    pub fn is_cpu(&mut self, cpu: CpuId) -> bool {
+        self.core.cpu_valid(self.sched, cpu, "")
     }
 
     /// `bpf_get_smp_processor_id()`.
@@ -52,6 +57,34 @@ impl<'r> Cx<'r> {
     pub fn cpu_to_cid(&mut self, cpu: CpuId) -> Option<Cid> {
         let valid = self.core.cpu_valid(self.sched, cpu, "");
         valid.then(|| self.core.topology.cid(cpu))
+    }
+
+    /// `scx_bpf_cid_topo()`: where a cid is, as `struct scx_cid_topo` of Linux 7.2 has it: the first
+    /// cid of its core, its cache and its node, each followed by the number of that. All -1 after
+    /// [`Cx::cid_override`]; nothing, and the scheduler's error, for a cid that no CPU has.
+    pub fn cid_topo(&mut self, cid: Cid) -> Option<[i32; 6]> {
+        self.cid_to_cpu(cid)?;
+        Some(self.core.topology.cid_topo(cid))
+    }
+
+    /// `scx_bpf_cid_override()`: gives the CPUs other cids, one for each CPU in their order, until
+    /// another root attaches. Only from `init` of a root.
+    pub fn cid_override(&mut self, cids: &[i32]) {
+        if !self.only_from("scx_bpf_cid_override", Context::INIT) {
+            return;
+        }
+        let nr = self.core.nr_cpus();
+        let error = if self.core.sch(self.sched).parent().is_some() {
+            Some("scx_bpf_cid_override() only allowed from root sched".to_owned())
+        } else if cids.len() != nr {
+            let (expected, got) = (nr * 4, cids.len() * 4);
+            Some(format!("scx_bpf_cid_override: expected {expected} bytes, got {got}"))
+        } else {
+            self.core.topology.override_cids(cids).err()
+        };
+        if let Some(msg) = error {
+            self.error_kind(ExitKind::Error, msg);
+        }
     }
 
     /// `scx_bpf_cpu_curr()`: the task that runs on a CPU; the idle task is one.
@@ -90,8 +123,8 @@ impl<'r> Cx<'r> {
         SCX_CPUPERF_ONE
     }
 
-    /// `scx_bpf_cpuperf_set()`: asks for a speed. It is checked, and changes nothing: the engine's CPUs
-    /// have one speed.
+    /// `scx_bpf_cpuperf_set()`: asks for a speed. It is checked and kept, and changes nothing else: the
+    /// engine's CPUs have one speed.
     pub fn cpuperf_set(&mut self, cpu: CpuId, perf: u32) {
         if perf > SCX_CPUPERF_ONE {
             let cpu = cpu.0 as i32;
@@ -104,6 +137,8 @@ impl<'r> Cx<'r> {
         }
         if self.scope.locked.is_some_and(|locked| locked != cpu) {
             self.error_kind(ExitKind::Error, format!("Invalid target CPU {cpu}"));
+            return;
         }
+        self.core.rq_mut(cpu).scx.cpuperf_target = perf;
     }
 }

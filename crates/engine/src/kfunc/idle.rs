@@ -102,6 +102,16 @@ impl Cx<'_> {
         if self.core.topology.smt > 1 { self.core.idle.smt } else { self.core.idle.cpu }
     }
 
+    /// Whether idle CPUs are tracked; if not, asking is the scheduler's error.
+    pub fn tracks_idle(&mut self) -> bool {
+        self.check_builtin_idle()
+    }
+
+    /// `cpumask_any_distribute()`: a CPU of a set, another one each time.
+    pub fn any_distribute(&mut self, cpus: &Cpumask) -> Option<CpuId> {
+        self.core.any_distribute(cpus)
+    }
+
     /// `check_builtin_idle_enabled()`.
     fn check_builtin_idle(&mut self) -> bool {
         if self.core.idle.enabled {

@@ -7,6 +7,7 @@ mod cpus;
 mod dispatch;
 mod idle;
 mod insert;
+mod objects;
 mod reenq;
 mod timer;
 mod walk;
@@ -14,6 +15,7 @@ mod walk;
 use std::marker::PhantomData;
 
 pub(crate) use context::{Context, Op};
+pub use objects::{ProcessId, Queue, QueueId, RunQueue};
 pub use walk::DsqIter;
 
 use crate::engine::Engine;

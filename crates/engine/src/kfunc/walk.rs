@@ -11,6 +11,18 @@ use crate::ops::Errno;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DsqIter(pub(crate) u64);
 
+impl DsqIter {
+    /// Its number, from 1: what a program keeps of it.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The walk of this number; one that gives nothing if there is none.
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 impl<'r> Cx<'r> {
     /// `bpf_iter_scx_dsq_new()`: begins to walk through one of the scheduler's queues, in the
     /// order of dispatch or backwards (`SCX_DSQ_ITER_REV`). Only tasks that are queued now are

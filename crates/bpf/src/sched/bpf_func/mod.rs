@@ -17,6 +17,7 @@ pub(super) use self::walk::{Next, Walk};
 
 use super::call::{Bad, Call};
 use super::map::errno::EINVAL;
+use super::percpu;
 
 /// `-EFAULT`.
 const EFAULT: u64 = negative(14);
@@ -60,6 +61,8 @@ fn find(number: u32) -> Option<Helper> {
         132 => ring::submit,
         133 => ring::discard,
         134 => ring::query,
+        153 => percpu::per_cpu_ptr,
+        154 => percpu::this_cpu_ptr,
         156 => map::task_storage_get,
         157 => map::task_storage_delete,
         160 => time::ktime_coarse,

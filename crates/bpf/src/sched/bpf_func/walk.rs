@@ -1,10 +1,11 @@
-//! Helpers that call the program back: `bpf_loop()` and `bpf_for_each_map_elem()`. Where they stand
-//! is data, between two calls.
+//! What calls the program back: `bpf_loop()`, `bpf_for_each_map_elem()`, and the kernel function
+//! `bpf_rbtree_add()`. Where they stand is data, between two calls.
 
 use super::map::{here, map};
 use super::negative;
 use crate::machine::{Callee, Region, RegionId};
 use crate::sched::call::{Bad, Call};
+use crate::sched::kfunc::Insertion;
 use crate::sched::map::Fails;
 use crate::sched::map::errno::{E2BIG, EINVAL};
 use crate::sched::state::Inner;
@@ -12,7 +13,7 @@ use crate::sched::state::Inner;
 /// `BPF_MAX_LOOPS`.
 const MAX_LOOPS: u32 = 8 * 1024 * 1024;
 
-/// A helper that is calling back.
+/// What is calling back.
 #[derive(Clone, Debug)]
 pub(in crate::sched) struct Walk {
     callback: u64,
@@ -30,6 +31,8 @@ enum Over {
     /// The elements of a map: its number and address, the key of the last one, and where a callback
     /// sees a key.
     Elements { map: usize, object: u64, last: Option<Vec<u8>>, key: RegionId },
+    /// The nodes of a tree, on the way to where a new one belongs.
+    Tree(Insertion),
 }
 
 /// What is next.
@@ -79,13 +82,23 @@ pub(super) fn for_each_map_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 }
 
 impl Walk {
+    /// `bpf_rbtree_add()`, which asks the program for the order.
+    pub fn insert(insertion: Insertion) -> Self {
+        Self { callback: 0, context: 0, calls: 0, over: Over::Tree(insertion) }
+    }
+
     /// What is to be done, now that the last call returned this.
     pub fn next(&mut self, call: &mut Call<'_, '_>, returned: Option<u64>) -> Result<Next, Bad> {
+        if let Over::Tree(insertion) = &mut self.over {
+            return insertion.step(call, returned);
+        }
         let done = Next::Done(self.calls.into());
         if returned.is_some_and(|value| value != 0) {
             return Ok(done);
         }
         let args = match &mut self.over {
+            // That is above.
+            Over::Tree(_) => return Ok(done),
             Over::Rounds(rounds) if self.calls == *rounds => return Ok(done),
             Over::Rounds(_) => [self.calls.into(), self.context, 0, 0, 0],
             Over::Elements { map, object, last, key } => {
@@ -114,9 +127,10 @@ impl Walk {
 
     /// The helper itself.
     pub fn callee(&self) -> Callee {
-        Callee::Helper(match self.over {
+        Callee::Helper(match &self.over {
             Over::Rounds(_) => super::LOOP,
             Over::Elements { .. } => super::FOR_EACH_MAP_ELEM,
+            Over::Tree(insertion) => return insertion.callee,
         })
     }
 

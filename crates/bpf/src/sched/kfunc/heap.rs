@@ -1,0 +1,93 @@
+//! Objects of a program's own types: `bpf_obj_new()` and what takes them away.
+
+use crate::btf::Kind;
+use crate::machine::{Region, RegionId, address};
+use crate::sched::call::{Bad, Call};
+
+/// What tells the region of an object, with its type in the lower half: see [`Region::tag`].
+const TAG: u64 = 0x6f62_6a00 << 32;
+
+pub(super) fn obj_new(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let ty = call.args[0] as u32;
+    let btf = &call.sched.image.btf;
+    let known = btf.get(ty).is_some_and(|ty| ty.kind() == Kind::Struct);
+    let size = btf.size_of(ty).ok().filter(|_| known).ok_or("its argument 1 is no type")?;
+    let name = format!("an object of struct {}", btf.name_of(ty));
+    let region = Region { tag: TAG | u64::from(ty), ..Region::new(name) };
+    let Ok(id) = call.inner()?.memory.alloc_zeroed(region, size.into()) else { return Ok(0) };
+    if let Some(at) = refcount(call, ty) {
+        put_count(call, id.base() + at, 1)?;
+    }
+    Ok(id.base())
+}
+
+/// Where a structure has its `struct bpf_refcount`.
+fn refcount(call: &Call<'_, '_>, ty: u32) -> Option<u64> {
+    let btf = &call.sched.image.btf;
+    let members = &btf.ty(ty).composite()?.members;
+    let is_it = |ty| btf.resolve(ty).is_ok_and(|ty| btf.name_of(ty) == "bpf_refcount");
+    let member = members.iter().find(|member| is_it(member.ty))?;
+    Some(u64::from(member.bit_offset / 8))
+}
+
+fn count(call: &mut Call<'_, '_>, at: u64) -> Result<u32, Bad> {
+    let mut bytes = [0; 4];
+    call.read(at, &mut bytes)?;
+    Ok(u32::from_le_bytes(bytes))
+}
+
+fn put_count(call: &mut Call<'_, '_>, at: u64, count: u32) -> Result<(), Bad> {
+    call.write(at, &count.to_le_bytes())
+}
+
+/// The object that begins at an address, and its type.
+fn object(call: &mut Call<'_, '_>, addr: u64) -> Result<(RegionId, u32), Bad> {
+    let memory = &call.inner()?.memory;
+    let id = RegionId::of(addr).filter(|_| address::offset(addr) == 0);
+    let tag = id.and_then(|id| Some((id, memory.region(id)?.tag)));
+    match tag {
+        Some((id, tag)) if tag >> 32 << 32 == TAG => Ok((id, tag as u32)),
+        _ => Err(format!("its argument 1 is no object: {addr:#x}").into()),
+    }
+}
+
+pub(super) fn obj_drop(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    drop_at(call, call.args[0])?;
+    Ok(0)
+}
+
+/// Drops the object that a part of is at this address.
+pub(super) fn drop_of_part(call: &mut Call<'_, '_>, addr: u64) -> Result<(), Bad> {
+    drop_at(call, addr - u64::from(address::offset(addr)))
+}
+
+fn drop_at(call: &mut Call<'_, '_>, addr: u64) -> Result<(), Bad> {
+    let (id, ty) = object(call, addr)?;
+    if let Some(at) = refcount(call, ty) {
+        let at = addr + at;
+        let left = count(call, at)?.checked_sub(1).ok_or("the object is dropped already")?;
+        put_count(call, at, left)?;
+        if left > 0 {
+            return Ok(());
+        }
+    }
+    let dropped = &mut call.inner()?.dropped;
+    // Others may still read it; it is freed when all programs have ended.
+    if dropped.contains(&id) {
+        return Err("the object is dropped already".into());
+    }
+    dropped.push(id);
+    Ok(())
+}
+
+pub(super) fn refcount_acquire(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let addr = call.args[0];
+    let (_, ty) = object(call, addr)?;
+    let at = addr + refcount(call, ty).ok_or("the object has no bpf_refcount")?;
+    let before = count(call, at)?;
+    if before == 0 {
+        return Ok(0);
+    }
+    put_count(call, at, before + 1)?;
+    Ok(addr)
+}
