@@ -5,7 +5,7 @@ use scxlab_engine::{Cpumask, Cx, Task};
 use super::BpfScheduler;
 use super::args::{Filled, Value};
 use super::bpf_func::{self, Fired, Next, Rings, Walk};
-use super::kfunc::Sections;
+use super::kfunc::{self, Sections};
 use super::object::{Mask, Object, Outside, of_task};
 use super::state::{Inner, MAX_ARGS, State};
 use crate::machine::{
@@ -288,10 +288,11 @@ impl BpfScheduler {
             for walk in std::mem::take(&mut call.walks) {
                 walk.end(&mut call);
             }
+            let put = call.put_orphans();
             let inner = call.inner()?;
             thread.abort(&mut inner.memory);
             inner.ended(thread);
-            result
+            result.and_then(|value| put.map(|()| value))
         });
         let Call { cx, inner, .. } = call;
         if let Some(state) = cx.state::<State>() {
@@ -302,6 +303,19 @@ impl BpfScheduler {
 }
 
 impl<'r> Call<'_, 'r> {
+    /// Gives back what deleted values own, as the outermost program ends: `bpf_obj_free_fields()`.
+    fn put_orphans(&mut self) -> Result<(), Failed> {
+        let inner = self.inner()?;
+        if inner.running > 1 || inner.maps.deleted().is_empty() {
+            return Ok(());
+        }
+        for orphan in inner.maps.orphans(&inner.memory) {
+            self.args[0] = orphan;
+            kfunc::put(self)?;
+        }
+        Ok(())
+    }
+
     fn thread(&mut self) -> Result<Thread, Failed> {
         let inner = self.inner()?;
         if let Some(thread) = inner.idle.pop() {

@@ -1,6 +1,9 @@
 //! Maps, as programs use them.
 
-use scxlab_bpf::image::{Map, MapType};
+use std::sync::Arc;
+
+use scxlab_bpf::btf::{Builder, Field};
+use scxlab_bpf::image::{Kfunc, Map, MapType};
 use scxlab_bpf::sched::{BpfScheduler, MapElement, MapKey};
 use scxlab_engine::Nanos;
 
@@ -15,6 +18,7 @@ const POP: i32 = 88;
 const PEEK: i32 = 89;
 const STORAGE_GET: i32 = 156;
 const STORAGE_DELETE: i32 = 157;
+const XCHG: i32 = 194;
 const PERCPU: i32 = 195;
 
 const ENOENT: u64 = -2_i64 as u64;
@@ -294,4 +298,80 @@ fn a_clone_has_maps_of_its_own_and_goes_on_as_the_original() {
     };
     assert_eq!(chance_of(7), chance);
     assert_ne!(chance_of(8), chance);
+}
+
+/// With kernel functions from 1 on, and map 1, whose values are one pointer that they own.
+fn with_pointers(programs: &[(&str, Asm)], kfuncs: &[&str]) -> BpfScheduler {
+    let mut all = vec![("enqueue", enqueue())];
+    all.extend_from_slice(programs);
+    let mut image = image_with(&all, &[], vec![map("owners", MapType::HASH, 8, 8, 9)]);
+    let mut types = Builder::new();
+    let long = types.int("unsigned long", 8, false);
+    let object = types.declare_struct("bpf_cpumask");
+    let tagged = types.type_tag("kptr", object);
+    let kptr = types.ptr(tagged);
+    image.maps[1].value_type = types.structure("value", &[Field::new("pointer", kptr)]);
+    image.btf = Arc::new(types.finish().expect("types"));
+    image.globals.iter_mut().for_each(|global| global.ty = long);
+    image.kfuncs.extend(kfuncs.iter().map(|name| Kfunc {
+        name: (*name).into(),
+        symbol: (*name).into(),
+        weak: false,
+    }));
+    BpfScheduler::new(image, &kernel()).expect("it has all that it needs")
+}
+
+#[test]
+fn what_a_deleted_value_owns_is_given_back() {
+    // A mask and a task go into values; one of two is deleted.
+    let own = |asm: Asm, key, kfunc| {
+        let asm = asm.copy(1, 6).kfunc(kfunc).copy(7, 0).update(1, key, 0, 0);
+        let asm = asm.with_key(1, key, LOOKUP).copy(1, 0).copy(2, 7).helper(XCHG);
+        asm.copy(0, 7)
+    };
+    let init_task = Asm::new().load(6, 1, 0);
+    let init_task = own(init_task, 1, 1).keep(0);
+    let init_task = own(init_task, 2, 1).keep(1);
+    let init_task = own(init_task, 3, 2).keep(2);
+    let init_task = [1, 3].iter().fold(init_task, |asm, key| asm.with_key(1, *key, DELETE));
+    // The other one lasts until the next task's: that one replaces the value.
+    let init_task = init_task.bss(1, 24).load(0, 1, 0).load(0, 0, 0).mov(0, 0).exit();
+    let kfuncs = ["bpf_cpumask_create", "bpf_task_acquire"];
+    let good = with_pointers(&[("init_task", init_task.clone())], &kfuncs);
+    run(good).is_well();
+    let late = |offset| Asm::new().bss(1, offset).load(1, 1, 0).load(0, 1, 0).exit();
+    for (offset, fine) in [(24, true), (16, false)] {
+        let programs = [("init_task", init_task.clone()), ("running", late(offset))];
+        let ran = run(with_pointers(&programs, &kfuncs));
+        let info = ran.engine.exit_info(ran.id);
+        let msg = info.map(|info| info.msg.as_str()).unwrap_or_default();
+        assert_eq!(msg.is_empty(), fine, "{msg}");
+        assert!(fine || msg.contains("use after free") && msg.contains("a bpf_cpumask"), "{msg}");
+    }
+    // The task's reference was given back, so there is none to give back now.
+    let again = Asm::new().load(1, 1, 0).kfunc(3).mov(0, 0).exit();
+    let programs = [("init_task", init_task), ("running", again)];
+    let kfuncs = [kfuncs[0], kfuncs[1], "bpf_task_release"];
+    let ran = run(with_pointers(&programs, &kfuncs));
+    let msg = &ran.engine.exit_info(ran.id).expect("it has ended").msg;
+    assert!(msg.contains("no reference to the task is held"), "{msg}");
+}
+
+#[test]
+fn a_cgroup_has_its_own() {
+    let running = Asm::new().load(1, 1, 0).kfunc(1).copy(6, 0);
+    let get = |asm: Asm, flags| asm.map(1, 2).copy(2, 6).mov(3, 0).mov(4, flags).helper(210);
+    let running = get(running, 1).mov(2, 1).atomic_add(0, 0, 2).bss(1, 8).mov(2, 1);
+    let running = running.atomic_add(1, 0, 2).map(1, 2).mov(2, 0).helper(211).keep(0);
+    let all = [("enqueue", enqueue()), ("running", running.mov(0, 0).exit())];
+    let cgroups = Map { map_type: MapType::CGRP_STORAGE, name: "cgroups".into(), ..storage(8) };
+    let mut image = image_with(&all, &[], vec![storage(8), cgroups]);
+    let name = "scx_bpf_task_cgroup";
+    image.kfuncs.push(Kfunc { name: name.into(), symbol: name.into(), weak: false });
+    let ran = run(BpfScheduler::new(image, &kernel()).expect("it has all that it needs"));
+    ran.is_well();
+    let elements = ran.elements("cgroups");
+    assert!(matches!(elements[..], [MapElement { key: MapKey::Cgroup(1), .. }]), "{elements:?}");
+    assert_eq!(counts(&elements[0]), ran.counter("second"));
+    assert_eq!(ran.counter("r0"), EINVAL);
 }

@@ -156,7 +156,7 @@ fn store(
         MapType::HASH | MapType::PERCPU_HASH | MapType::LRU_HASH | MapType::LRU_PERCPU_HASH => {
             Store::Hash(Hash::new(per_cpu, lru))
         }
-        MapType::TASK_STORAGE => Store::Storage(Storage::default()),
+        MapType::TASK_STORAGE | MapType::CGRP_STORAGE => Store::Storage(Storage::default()),
         MapType::QUEUE | MapType::STACK => {
             let size = (u64::from(def.max_entries) + 1) * u64::from(def.value_size);
             let places = memory.alloc_zeroed(shape.region(Part::Values(def.value_size)), size)?;
@@ -186,14 +186,13 @@ fn check(def: &image::Map) -> Result<(), String> {
         MapType::LRU_HASH | MapType::LRU_PERCPU_HASH => {
             NO_COMMON_LRU | NUMA_NODE | ACCESS | ZERO_SEED
         }
-        MapType::TASK_STORAGE => NO_PREALLOC,
+        MapType::TASK_STORAGE | MapType::CGRP_STORAGE => NO_PREALLOC,
         MapType::QUEUE | MapType::STACK => NUMA_NODE | ACCESS,
         MapType::RINGBUF => NUMA_NODE | RB_OVERWRITE,
         MapType::USER_RINGBUF => NUMA_NODE,
         MapType::ARENA => SEGV_ON_FAULT | MMAPABLE | NO_USER_CONV,
         MapType::INSN_ARRAY => ACCESS,
         MapType::PROG_ARRAY => return Err("schedulers cannot call programs by number".into()),
-        MapType::CGRP_STORAGE => return Err("the engine shows programs no cgroups".into()),
         other => return Err(format!("the engine has no maps of type {}", other.0)),
     };
     if def.flags & !flags != 0 {
@@ -223,7 +222,7 @@ fn check(def: &image::Map) -> Result<(), String> {
                 return too_large("its keys and values are too large");
             }
         }
-        MapType::TASK_STORAGE => {
+        MapType::TASK_STORAGE | MapType::CGRP_STORAGE => {
             if def.flags != NO_PREALLOC || def.max_entries != 0 || def.key_size != 4 {
                 return invalid(
                     "a storage has BPF_F_NO_PREALLOC, no number of entries, and keys of 4 bytes",

@@ -10,7 +10,7 @@ pub(in crate::sched) enum Field {
     SpinLock,
     /// `struct bpf_timer`.
     Timer,
-    /// A pointer to an object of the kernel's or of a program's.
+    /// A pointer to an object of the kernel's or of a program's, which the value owns.
     Kptr,
     /// `struct bpf_res_spin_lock`, `bpf_wq`, `bpf_task_work`, `bpf_list_head` and their like: what
     /// nobody but the kernel's functions may touch.
@@ -31,8 +31,13 @@ const STRUCTS: &[(&str, u32, Field)] = &[
     ("bpf_refcount", 4, Field::Other),
 ];
 
-/// The tags of pointers that are fields.
-const TAGS: &[&str] = &["kptr", "kptr_untrusted", "percpu_kptr", "uptr"];
+/// The tags of pointers that are fields, and what they are.
+const TAGS: &[(&str, Field)] = &[
+    ("kptr", Field::Kptr),
+    ("percpu_kptr", Field::Kptr),
+    ("kptr_untrusted", Field::Other),
+    ("uptr", Field::Other),
+];
 
 /// How deep structures lie in each other, and how many members are looked at. A kernel takes 11
 /// fields of one value, and looks 4 structures deep.
@@ -63,6 +68,11 @@ impl Fields {
     /// Whether there is one of these.
     pub fn has(&self, field: Field) -> bool {
         self.0.iter().any(|known| known.2 == field)
+    }
+
+    /// Where the pointers to objects are that a value owns.
+    pub fn owners(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().filter(|field| field.2 == Field::Kptr).map(|field| field.0)
     }
 
     /// The parts of a value of so many bytes that are just bytes.
@@ -111,7 +121,7 @@ impl Search<'_> {
                     self.look(array.element, offset.checked_add(index.checked_mul(size)?)?, depth)?;
                 }
             }
-            Type::Ptr(to) if self.is_tagged(*to) => self.found.push((offset, 8, Field::Kptr)),
+            Type::Ptr(to) => self.found.extend(self.tag(*to).map(|field| (offset, 8, field))),
             _ => {}
         }
         Some(())
@@ -122,22 +132,27 @@ impl Search<'_> {
         let Ok(id) = self.btf.resolve(ty) else { return false };
         match self.btf.ty(id) {
             Type::Struct(_) | Type::Array(_) => true,
-            Type::Ptr(to) => self.is_tagged(*to),
+            Type::Ptr(to) => self.tag(*to).is_some(),
             _ => false,
         }
     }
 
-    fn is_tagged(&self, to: TypeId) -> bool {
+    /// What a pointer to this is.
+    fn tag(&self, to: TypeId) -> Option<Field> {
         let mut to = to;
         for _ in 0..DEPTH {
             match self.btf.ty(to) {
-                Type::TypeTag { name, .. } if TAGS.contains(&self.btf.name(*name)) => return true,
-                Type::TypeTag { to: next, .. } | Type::Const(next) | Type::Volatile(next) => {
-                    to = *next
+                Type::TypeTag { name, to: next, .. } => {
+                    let name = self.btf.name(*name);
+                    if let Some((_, field)) = TAGS.iter().find(|known| known.0 == name) {
+                        return Some(*field);
+                    }
+                    to = *next;
                 }
-                _ => return false,
+                Type::Const(next) | Type::Volatile(next) => to = *next,
+                _ => return None,
             }
         }
-        false
+        None
     }
 }

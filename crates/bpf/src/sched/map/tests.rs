@@ -308,15 +308,16 @@ fn queues_and_stacks() {
 fn a_storage_belongs_to_one_task() {
     let def = def(MapType::TASK_STORAGE, 4, 4, 0);
     let mut lab = lab(image::Map { flags: 1, key_type: 1, value_type: 1, ..def });
-    let (a, next) = (Slot { index: 1, generation: 5 }, Slot { index: 1, generation: 6 });
-    let other = Slot { index: 2, generation: 5 };
+    let (now, next) = (Slot { index: 1, generation: 5 }, Slot { index: 1, generation: 6 });
+    let a = storage::Owner::Task(now);
+    let other = storage::Owner::Task(Slot { index: 2, generation: 5 });
     let Lab { maps, memory, .. } = &mut lab;
     let (storage, shape, deleted) = maps.storage(0, MapType::TASK_STORAGE).expect("it is one");
     assert_eq!(storage.lookup(a), None);
     let addr = storage.create(memory, shape, a, Some(b"mine")).expect("room");
     let others = storage.create(memory, shape, other, None).expect("room");
     assert_eq!((storage.lookup(a), storage.lookup(other)), (Some(addr), Some(others)));
-    storage.drop_former(a, deleted);
+    storage.drop_former(now, deleted);
     assert_eq!(storage.lookup(a), Some(addr));
     storage.drop_former(next, deleted);
     assert_eq!((storage.lookup(a), storage.lookup(other)), (None, Some(others)));
