@@ -67,9 +67,6 @@ fn print(
     if fmt.len() >= size || fmt.chars().any(|c| c.is_ascii_control() && !c.is_ascii_whitespace()) {
         return Ok(None);
     }
-    // A kernel does not mind arguments that the format does not take.
-    let taken = format::conversions(&fmt).min(args.len());
-    let args = args[..taken].to_vec();
     Ok(format::printf(&fmt, args, |addr| format::string(call, addr, LINE).unwrap_or_default()))
 }
 

@@ -11,7 +11,8 @@ use super::ring::Ring;
 use super::storage::Storage;
 use super::{Map, Maps, OBJECT, Shape, Store, VALUES};
 use crate::Image;
-use crate::image::{self, MapType};
+use crate::btf::Type;
+use crate::image::{self, Global, MapType};
 use crate::machine::{Code, Full, MapAddress, Memory, Part, Region, RegionId};
 
 /// `BPF_F_NO_PREALLOC`.
@@ -59,7 +60,14 @@ pub(in crate::sched) fn create(
 ) -> Result<Created, Full> {
     let number = maps.len();
     let def = &image.maps[number];
-    let fields = Fields::of(&image.btf, def.value_type);
+    let fields = match image.btf.get(def.value_type) {
+        Some(Type::DataSec(_)) => {
+            let globals = image.globals.iter().filter(|global| global.map == number);
+            let place = |global: &Global| Some((global.ty, u32::try_from(global.offset).ok()?));
+            Fields::of_variables(&image.btf, globals.filter_map(place))
+        }
+        _ => Fields::of(&image.btf, def.value_type),
+    };
     let refused = match (check(def), &fields) {
         (Err(why), _) => Some(why),
         (_, None) => Some("its values have too many members".to_owned()),

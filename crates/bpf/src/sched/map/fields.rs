@@ -51,9 +51,16 @@ pub(in crate::sched) struct Fields(Vec<(u32, u32, Field)>);
 impl Fields {
     /// Those of a type; of type 0 there are none. Nothing if there are more than can be looked at.
     pub fn of(btf: &Btf, ty: TypeId) -> Option<Self> {
+        let ty = Some((ty, 0)).filter(|(ty, _)| *ty != 0);
+        Self::of_variables(btf, ty.into_iter())
+    }
+
+    /// Those of a section's variables: their types, and where they are. (What a section's own type
+    /// says of that is 0 for most of them.)
+    pub fn of_variables(btf: &Btf, variables: impl Iterator<Item = (TypeId, u32)>) -> Option<Self> {
         let mut search = Search { btf, found: Vec::new(), left: MEMBERS };
-        if ty != 0 {
-            search.look(ty, 0, DEPTH)?;
+        for (ty, offset) in variables {
+            search.look(ty, offset, DEPTH)?;
         }
         search.found.sort_unstable();
         Some(Self(search.found))
@@ -105,12 +112,6 @@ impl Search<'_> {
                     self.look(member.ty, offset.checked_add(member.bit_offset / 8)?, depth)?;
                 }
             }
-            Type::DataSec(section) => {
-                for var in &section.vars {
-                    self.look(var.ty, offset.checked_add(var.offset)?, depth)?;
-                }
-            }
-            Type::Var { ty, .. } => self.look(*ty, offset, depth)?,
             Type::Array(array) if self.can_have(array.element) => {
                 let size = self.btf.size_of(array.element).ok()?;
                 let before = self.found.len();

@@ -274,6 +274,23 @@ fn fields_are_found_in_arrays_and_structures_within() {
     assert!(Fields::of(&btf, crowd).is_none(), "two million are too many");
 }
 
+/// As compilers leave it, with all variables at 0: where they are, only symbols say.
+#[test]
+fn the_fields_of_a_section_are_its_variables() {
+    let mut types = Builder::new();
+    let int = types.int("unsigned int", 4, false);
+    let lock = types.structure("bpf_spin_lock", &[Field::new("val", int)]);
+    let (number, locked) = (types.var("number", int, 1), types.var("locked", lock, 1));
+    let value_type = types.section(".data.own", 0, &[(number, 0, 4), (locked, 0, 4)]);
+    let btf = types.finish().expect("types").into();
+    let global = |ty, offset| image::Global { ty, offset, ..image::Global::default() };
+    let maps = vec![image::Map { value_type, ..def(MapType::ARRAY, 4, 12, 1) }];
+    let globals = vec![global(int, 0), global(lock, 8)];
+    let lab = made(&Image { btf, globals, ..image(maps) }).expect("a map");
+    let fields = &lab.maps.get(0).shape.fields;
+    assert_eq!((fields.at(0), fields.at(8)), (None, Some(fields::Field::SpinLock)));
+}
+
 #[test]
 fn queues_and_stacks() {
     for (map_type, order) in [(MapType::QUEUE, [K0, K1, K2]), (MapType::STACK, [K2, K1, K0])] {
