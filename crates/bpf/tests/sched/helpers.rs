@@ -224,13 +224,16 @@ fn what_is_printed_is_kept() {
         .mov(5, 16)
         .helper(SNPRINTF)
         .keep(5);
+    // No room, no arguments: only how long.
+    let init = init.mov(1, 0).mov(2, 0).bss(3, at(15)).mov(4, 0).mov(5, 0).helper(SNPRINTF).keep(8);
     let init = init.bss(1, at(15)).mov(2, 4).bss(3, at(15)).helper(STRNCMP).keep(6);
     let init = init.bss(1, at(10)).mov(2, 4).bss(3, at(15)).helper(STRNCMP).keep(7);
     let ran = run(with_maps(&[("init", init.mov(0, 0).exit())], vec![]));
     ran.is_well();
-    let kept: Vec<_> = (0..8).map(|n| ran.counter(&format!("r{n}"))).collect();
+    let kept: Vec<_> = (0..9).map(|n| ran.counter(&format!("r{n}"))).collect();
     let sign = kept[7] as i64;
     assert_eq!(kept[..7], [12, EINVAL, 11, EINVAL, EINVAL, 12, 0]);
+    assert_eq!(kept[8], 5);
     assert!(sign < 0, "`a` is before `w`");
     assert_eq!(ran.counter("r20").to_le_bytes(), *b"a 3 b w\0");
     let state = ran.engine.scheduler_state(ran.id);

@@ -49,7 +49,9 @@ fn words(call: &mut Call<'_, '_>, data: u64, size: u32) -> Result<Option<Vec<u64
         return Ok(None);
     }
     let mut bytes = vec![0; size as usize];
-    call.read(data, &mut bytes)?;
+    if size > 0 {
+        call.read(data, &mut bytes)?;
+    }
     Ok(Some(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect()))
 }
 

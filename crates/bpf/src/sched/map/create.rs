@@ -141,9 +141,9 @@ fn store(
         }
         MapType::INSN_ARRAY => {
             let region = Region { writable: false, ..shape.region(Part::Values(8)) };
-            let mut table = Code::jump_table(def);
-            table.resize(def.max_entries as usize * 8, 0);
-            address.value = memory.alloc(region, table)?.base();
+            let table = memory.alloc_zeroed(region, u64::from(def.max_entries) * 8)?;
+            put(memory, table, 0, &Code::jump_table(def))?;
+            address.value = table.base();
             Store::Memory
         }
         MapType::ARENA => {

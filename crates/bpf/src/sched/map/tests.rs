@@ -478,6 +478,7 @@ fn what_no_kernel_makes_is_refused() {
         (def(MapType(15), 4, 4, 1), "the engine has no maps of type 15"),
         (def(MapType::ARRAY, 4, 8, u32::MAX), "memory is full"),
         (def(MapType::QUEUE, 0, 8, u32::MAX), "memory is full"),
+        (def(MapType::INSN_ARRAY, 4, 16, u32::MAX), "memory is full"),
     ] {
         let refused = made(&image(vec![def.clone()])).map(|_| ()).expect_err("it was made");
         assert!(refused.contains(why), "{def:?}: {refused}");
