@@ -14,7 +14,9 @@ pub(super) fn text(call: &mut Call<'_, '_>, fmt: u64, data: u64, size: u64) -> R
         return Err(format!("invalid data={data:#x} and data__sz={size}").into());
     }
     let mut bytes = vec![0; size];
-    call.read(data, &mut bytes).map_err(|_| "failed to read data fields (-14)")?;
+    if size > 0 {
+        call.read(data, &mut bytes).map_err(|_| "failed to read data fields (-14)")?;
+    }
     let args = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
     let fmt = string(call, fmt, LINE).ok_or("its format cannot be read")?;
     let mut text = printf(&fmt, args, |addr| {

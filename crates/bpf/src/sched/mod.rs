@@ -1,4 +1,5 @@
-//! A compiled scheduler on the engine: [`BpfScheduler`] is a [`Scheduler`] whose operations are
+//! A compiled scheduler on the engine: [`BpfScheduler`] is a
+//! [`Scheduler`](scxlab_engine::Scheduler) whose operations are
 //! programs of an [`Image`].
 //!
 //! Its memory is the scheduler's state, which lives in the engine and clones with it. A program

@@ -214,3 +214,42 @@ fn nothing(_: &mut Call<'_, '_>) -> Result<u64, Bad> {
 fn same(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     Ok(call.args[0])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::find;
+    use crate::abi::{Abi, Version};
+
+    /// How those begin that some version declares, and that are refused by their names.
+    const MISSING: [&str; 14] = [
+        "bpf_dynptr_adjust",
+        "bpf_dynptr_clone",
+        "bpf_dynptr_copy",
+        "bpf_dynptr_is_null",
+        "bpf_dynptr_is_rdonly",
+        "bpf_dynptr_memset",
+        "bpf_dynptr_size",
+        "bpf_dynptr_slice",
+        "bpf_map_sum_elem_count",
+        "bpf_percpu_obj_drop",
+        "bpf_percpu_obj_new",
+        "bpf_stream_vprintk",
+        "scx_bpf_online_cmask",
+        "scx_bpf_sub_",
+    ];
+
+    #[test]
+    fn what_is_declared_is_there_or_known_to_be_missing() {
+        let mut missing = BTreeSet::new();
+        for version in Version::ALL {
+            let abi = Abi::new(version).expect("the declarations make sense");
+            for (name, _) in abi.kfuncs().filter(|(name, _)| find(name).is_none()) {
+                let known = MISSING.iter().find(|known| name.starts_with(*known));
+                missing.insert(*known.unwrap_or_else(|| panic!("{version} has {name}()")));
+            }
+        }
+        assert_eq!(missing.into_iter().collect::<Vec<_>>(), MISSING, "all of them are missing");
+    }
+}

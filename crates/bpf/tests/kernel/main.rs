@@ -1,0 +1,9 @@
+//! What compiled schedulers see of the kernel, and what they can call: its objects, its operations
+//! and its functions.
+
+mod build;
+mod cpus;
+mod objects;
+mod operations;
+mod own;
+mod tasks;
