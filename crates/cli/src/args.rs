@@ -84,6 +84,10 @@ pub struct RunArgs {
     /// [default: 7.2]
     #[arg(long, value_name = "VERSION")]
     pub kernel_abi: Option<Version>,
+    /// Report what a map of a compiled scheduler has in the end, by its types; may be repeated. The
+    /// variables of a section are one: .bss, .data
+    #[arg(long, value_name = "MAP")]
+    pub dump_map: Vec<String>,
     /// Write the report as JSON (to standard output, and nothing else, for -)
     #[arg(long, value_name = "FILE|-")]
     pub json: Option<PathBuf>,

@@ -65,10 +65,32 @@ pub fn run(title: &str, report: &Report, hints: &Hints, terminal: &Terminal) -> 
     out.push_str(&counts(report, width));
     out.push('\n');
     out.push_str(&hints.text(report, width));
+    for (name, content) in &report.maps.0 {
+        let _ = write!(out, "\n{}\n{}", terminal.bold(&format!("Map {name}")), map(content));
+    }
     if hints.dump_shown
         && let Some(dump) = &report.dump
     {
         let _ = write!(out, "\n{}\n{}\n", terminal.bold("Debug dump"), dump.trim_end());
+    }
+    out
+}
+
+/// A map: a line for each element or variable.
+fn map(content: &serde_json::Value) -> String {
+    let mut out = String::new();
+    match content {
+        serde_json::Value::Object(variables) => {
+            for (name, value) in variables {
+                let _ = writeln!(out, "  {name} = {value}");
+            }
+        }
+        serde_json::Value::Array(elements) => {
+            for element in elements {
+                let _ = writeln!(out, "  {element}");
+            }
+        }
+        _ => out.push_str("  what is in it is not kept\n"),
     }
     out
 }

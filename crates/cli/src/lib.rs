@@ -19,6 +19,7 @@ pub mod demo;
 pub mod duration;
 pub mod human;
 pub mod kernels;
+mod maps;
 pub mod output;
 pub mod plan;
 pub mod progress;

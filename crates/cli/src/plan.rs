@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use scxlab_bpf::sched::BpfScheduler;
 use scxlab_engine::program::Program;
 use scxlab_engine::{Config, Nanos, Scheduler};
 use scxlab_schedulers::Builtin;
@@ -29,6 +30,10 @@ pub struct Plan {
     pub name: String,
     /// The scheduler.
     pub scheduler: Arc<dyn Scheduler>,
+    /// The same, if it is a compiled one.
+    pub compiled: Option<Arc<BpfScheduler>>,
+    /// Maps to report.
+    pub dump_map: Vec<String>,
     /// All its options, with their values.
     pub options: Vec<(String, String)>,
     /// Those that were set.
@@ -57,13 +62,16 @@ impl Plan {
     /// # Errors
     /// The scheduler or the machine is not as it should be, or the workload and the machine do not fit.
     pub(crate) fn with(args: &RunArgs, workload: Workload) -> Result<Self, Failure> {
-        let Chosen { name, scheduler, options } = choose(args)?;
+        let Chosen { name, scheduler, compiled, options } = choose(args)?;
+        check_maps(&args.dump_map, compiled.as_deref())?;
         let duration = run_time(args.duration, &workload)?;
         let mut config = machine(&args.machine, args.seed, &workload)?;
         config.trace = args.trace.is_some();
         Ok(Self {
             name,
             scheduler,
+            compiled,
+            dump_map: args.dump_map.clone(),
             options,
             set: args.set.clone(),
             workload: workload.name,
@@ -104,6 +112,7 @@ pub(crate) fn file_name(file: &str) -> String {
 struct Chosen {
     name: String,
     scheduler: Arc<dyn Scheduler>,
+    compiled: Option<Arc<BpfScheduler>>,
     options: Vec<(String, String)>,
 }
 
@@ -112,11 +121,12 @@ fn choose(args: &RunArgs) -> Result<Chosen, Failure> {
     if is_file(&args.scheduler) {
         let hz = args.machine.hz.unwrap_or(HZ);
         let version = args.kernel_abi.unwrap_or_default();
-        let scheduler = compiled::load(&args.scheduler, &args.set, version, hz)?;
+        let scheduler = Arc::new(compiled::load(&args.scheduler, &args.set, version, hz)?);
         let options = args.set.iter().map(|set| (set.key.clone(), set.value.clone()));
         return Ok(Chosen {
             name: file_name(&args.scheduler),
-            scheduler: Arc::new(scheduler),
+            compiled: Some(Arc::clone(&scheduler)),
+            scheduler,
             options: options.collect(),
         });
     }
@@ -128,7 +138,26 @@ fn choose(args: &RunArgs) -> Result<Chosen, Failure> {
     }
     let (builtin, scheduler) = builtin(&args.scheduler, &args.set)?;
     let options = effective(builtin, &args.set);
-    Ok(Chosen { name: builtin.name.to_owned(), scheduler, options })
+    Ok(Chosen { name: builtin.name.to_owned(), scheduler, compiled: None, options })
+}
+
+/// Whether all maps that are to be reported are there.
+fn check_maps(wanted: &[String], compiled: Option<&BpfScheduler>) -> Result<(), Failure> {
+    let Some(first) = wanted.first() else { return Ok(()) };
+    let Some(compiled) = compiled else {
+        return Err(Failure::wrong(format_args!(
+            "--dump-map {first}: only a compiled scheduler on the engine has maps to report; leave it \
+             out, or give a .bpf.o file"
+        )));
+    };
+    let names: Vec<&str> = compiled.map_names().collect();
+    match wanted.iter().find(|name| !names.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(unknown) => Err(Failure::wrong(format_args!(
+            "--dump-map {unknown}: there is no such map; there are: {}",
+            names.join(", ")
+        ))),
+    }
 }
 
 /// A built-in scheduler with its options set.

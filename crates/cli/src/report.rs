@@ -35,6 +35,9 @@ pub struct Report {
     pub counters: Pairs<u64>,
     /// The kernel's counters, `SCX_EV_*`.
     pub events: Pairs<u64>,
+    /// A compiled scheduler's maps that were asked for.
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    pub maps: Pairs<serde_json::Value>,
     /// The workload's name.
     pub workload: String,
     /// The debug dump of an ejection.
@@ -115,6 +118,12 @@ pub struct StalledPart {
 #[derive(Clone, Debug)]
 pub struct Pairs<T>(pub Vec<(String, T)>);
 
+impl<T> Pairs<T> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl<T: Serialize> Serialize for Pairs<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
@@ -176,6 +185,7 @@ impl Report {
             stalled: stalled.collect(),
             counters: Pairs(outcome.counters.clone()),
             events: Pairs(events.collect()),
+            maps: Pairs(outcome.maps.clone()),
             workload: plan.workload.clone(),
             dump: (!exit.dump.is_empty()).then(|| exit.dump.clone()),
             engine: None,

@@ -4,6 +4,7 @@ use scxlab_engine::{
     AttachError, Engine, EventCounters, ExitInfo, Nanos, Record, SchedId, StalledTask, Stats,
 };
 
+use crate::maps;
 use crate::plan::Plan;
 use crate::status::Failure;
 
@@ -46,6 +47,8 @@ pub struct Outcome {
     pub tids: u64,
     /// The scheduler's own counters.
     pub counters: Vec<(String, u64)>,
+    /// The maps that were asked for, by name; null for what no map keeps.
+    pub maps: Vec<(String, serde_json::Value)>,
     /// The kernel's.
     pub events: EventCounters,
 }
@@ -131,6 +134,17 @@ fn snapshot(engine: &Engine, plan: &Plan, sched: SchedId) -> Outcome {
         lost: engine.lost_tasks(),
         tids: engine.tid_table().map_or(0, |table| table.len() as u64),
         counters: plan.scheduler.counters(engine.scheduler_state(sched)),
+        maps: maps(engine, plan, sched),
         events: engine.event_counters(sched),
     }
+}
+
+fn maps(engine: &Engine, plan: &Plan, sched: SchedId) -> Vec<(String, serde_json::Value)> {
+    let Some(compiled) = &plan.compiled else { return Vec::new() };
+    let state = engine.scheduler_state(sched);
+    let all = plan.dump_map.iter().map(|name| {
+        let dump = compiled.dump_map(state, name, maps::MOST);
+        (name.clone(), dump.map_or(serde_json::Value::Null, |dump| maps::json(&dump, engine)))
+    });
+    all.collect()
 }

@@ -11,6 +11,7 @@ use crate::ext::cursor::DsqCursor;
 use crate::ext::enable::EnableWork;
 use crate::ext::idle::IdleMasks;
 use crate::ext::sched::{Dsq, Sched, SchedIdx};
+use crate::kfunc::Slot;
 use crate::list::{List, TasksLink};
 use crate::ops::State;
 use crate::pid::PidMap;
@@ -252,6 +253,12 @@ impl Engine {
             .iter(&self.tasks)
             .map(|p| self.p(p))
             .filter(|p| p.sched_class() != SchedClass::Idle)
+    }
+
+    /// The task that is kept there; nothing once it was freed. See [`Cx::slot`](crate::Cx::slot).
+    pub fn task_at(&self, slot: Slot) -> Option<&TaskStruct> {
+        let sim = self.sim.get(slot.index as usize)?;
+        (sim.generation == slot.generation).then(|| self.p(TaskIdx(slot.index)))
     }
 
     /// A scheduler's state, to read.

@@ -20,6 +20,8 @@ pub enum Value {
     Name(String, i128),
     /// An array of characters, up to its 0.
     Text(String),
+    /// What has no type, or one that has no values.
+    Bytes(Vec<u8>),
     /// An array.
     List(Vec<Value>),
     /// A structure or a union: names and values. Members of anonymous members are among them.

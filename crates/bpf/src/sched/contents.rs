@@ -57,7 +57,7 @@ impl BpfScheduler {
     }
 }
 
-fn inner(state: &dyn scxlab_engine::State) -> Option<&Inner> {
+pub(super) fn inner(state: &dyn scxlab_engine::State) -> Option<&Inner> {
     state.as_any().downcast_ref::<State>()?.0.as_deref()
 }
 

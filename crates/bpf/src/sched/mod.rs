@@ -12,6 +12,7 @@ mod bind;
 mod bpf_func;
 mod call;
 mod contents;
+mod dump;
 mod format;
 mod kfunc;
 mod map;
@@ -25,6 +26,7 @@ use std::fmt;
 use scxlab_engine::{Ops, OpsFlags};
 
 pub use self::contents::{MapElement, MapKey};
+pub use self::dump::{Element, Key, MapDump};
 
 use self::args::Shapes;
 use self::kfunc::{Arena, EventPlaces, Kfunc};
@@ -74,6 +76,8 @@ pub struct BpfScheduler {
     arena: Option<Arena>,
     /// What it counts, by name: address, bytes.
     counters: Vec<(String, u64, usize)>,
+    /// The address of each map's value, or of its arena; 0 for other maps.
+    bases: Vec<u64>,
     /// As it is when it is attached.
     initial: Inner,
 }
@@ -119,6 +123,7 @@ impl BpfScheduler {
             sub_cgroup: None,
         };
         let counters = counters(&image, &binding);
+        let bases = binding.maps.iter().map(|map| map.value).collect();
         let arena = Arena::of(&image, &binding);
         let free_pages = arena.as_ref().map(|arena| arena.free_pages(&memory));
         let initial = Inner::new(memory, maps, objects, free_pages.unwrap_or_default());
@@ -133,6 +138,7 @@ impl BpfScheduler {
             events: EventPlaces::new(abi),
             arena,
             counters,
+            bases,
             initial,
         })
     }

@@ -56,6 +56,12 @@ impl RealPlan {
                  give --on engine"
             )));
         }
+        if let Some(map) = args.dump_map.first() {
+            return Err(Failure::wrong(format_args!(
+                "--dump-map {map}: what a real kernel has in a map is not read; leave it out, or give \
+                 --on engine"
+            )));
+        }
         let is_file = plan::is_file(&args.scheduler);
         let object = match is_file {
             true => objects::named(&args.scheduler)?,

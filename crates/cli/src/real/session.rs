@@ -212,6 +212,7 @@ impl Outcome {
             stalled: stalled.collect(),
             counters: Pairs(counters.into_iter().collect()),
             events: Pairs(events.into_iter().collect()),
+            maps: Pairs(Vec::new()),
             workload: plan.workload.clone(),
             dump: exit.dump,
             engine: None,
