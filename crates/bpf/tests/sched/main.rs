@@ -41,7 +41,11 @@ struct Ran {
 }
 
 fn attached(sched: BpfScheduler, seed: u64) -> Ran {
-    let mut config = Config::new(2, Arc::new(blinkers(4)));
+    attached_to(sched, seed, blinkers(4))
+}
+
+fn attached_to(sched: BpfScheduler, seed: u64, program: Program) -> Ran {
+    let mut config = Config::new(2, Arc::new(program));
     config.seed = seed;
     let mut engine = Engine::new(config).expect("a machine");
     let sched = Arc::new(sched);
