@@ -1,9 +1,9 @@
 //! Compiled schedulers on the engine. Their images are put together here, instruction by
 //! instruction, and so are the kernels that they are for.
 
+mod bpf_func;
 mod build;
 mod callbacks;
-mod helpers;
 mod maps;
 
 use std::sync::Arc;
