@@ -242,12 +242,12 @@ impl BpfScheduler {
 
     /// A timer that was started goes off: runs its callback.
     pub(super) fn timer_fires(&self, cx: &mut Cx<'_>, number: u32) -> Result<(), (String, Failed)> {
-        let now = cx.now();
+        let here = (cx.now(), cx.this_cpu().0);
         let Some(inner) = cx.state::<State>().and_then(|state| state.0.as_deref_mut()) else {
             return Ok(());
         };
         let Inner { timers, maps, memory, .. } = inner;
-        let fired = match timers.ring(number, now, maps, memory) {
+        let fired = match timers.ring(number, here, maps, memory) {
             Rings::Nobody => return Ok(()),
             Rings::Later(number, at) => {
                 cx.timer_start(number, at);

@@ -46,6 +46,11 @@ impl BpfScheduler {
         elements(inner, inner.maps.get(map), most)
     }
 
+    /// Bytes of memory that the scheduler uses: maps, what programs made, and stacks.
+    pub fn memory_used(&self, state: &dyn scxlab_engine::State) -> u64 {
+        inner(state).map_or(0, |inner| inner.memory.used())
+    }
+
     /// The last lines that programs printed with `bpf_printk()`, oldest first, and how many went
     /// before them.
     pub fn printed<'a>(

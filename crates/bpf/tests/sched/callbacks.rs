@@ -336,3 +336,19 @@ fn a_program_that_has_much_copied_does_not_go_on_for_ever() {
     let msg = &ran.engine.exit_info(ran.id).expect("it has ended").msg;
     assert!(msg.contains("does not end"), "{msg}");
 }
+
+/// Each start moves a timer to the CPU that it is on.
+#[test]
+fn a_timer_goes_off_on_the_cpu_of_its_last_start() {
+    let init = set_callback(init_timer(timer()), "rings").mov(0, 0).exit();
+    let value = Asm::new().map(1, 1).put(10, -8, 2).frame(2, -8).helper(1).copy(6, 0).add_imm(6, 8);
+    let running = start_timer(value, 100_000, 0).helper(8).keep(0).mov(0, 0).exit();
+    let adds = |asm: Asm, counter| asm.bss(1, 16 + 8 * counter).atomic_add(1, 0, 6);
+    let rings = adds(Asm::new().helper(8).copy(6, 0).add_imm(6, 1), 1);
+    let rings = adds(rings.bss(1, 16).load(6, 1, 0).add_imm(6, 1), 2).mov(0, 0).exit();
+    let programs = [("init", init), ("running", running)];
+    let ran = run(with_timers(&programs, &[("rings", rings)], MapType::ARRAY));
+    ran.is_well();
+    let (here, last) = (ran.counter("r1"), ran.counter("r2"));
+    assert!(here == last && here > 50, "{here} {last}");
+}

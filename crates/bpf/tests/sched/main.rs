@@ -1,9 +1,9 @@
 //! Compiled schedulers on the engine. Their images are put together here, instruction by
 //! instruction, and so are the kernels that they are for.
 
+mod bpf_func;
 mod build;
 mod callbacks;
-mod helpers;
 mod maps;
 
 use std::sync::Arc;
@@ -41,7 +41,11 @@ struct Ran {
 }
 
 fn attached(sched: BpfScheduler, seed: u64) -> Ran {
-    let mut config = Config::new(2, Arc::new(blinkers(4)));
+    attached_to(sched, seed, blinkers(4))
+}
+
+fn attached_to(sched: BpfScheduler, seed: u64, program: Program) -> Ran {
+    let mut config = Config::new(2, Arc::new(program));
     config.seed = seed;
     let mut engine = Engine::new(config).expect("a machine");
     let sched = Arc::new(sched);

@@ -6,9 +6,10 @@ use scxlab_bpf::btf::{Builder, Field};
 use scxlab_bpf::image::{Kfunc, Map, MapType};
 use scxlab_bpf::sched::{BpfScheduler, MapElement, MapKey};
 use scxlab_engine::Nanos;
+use scxlab_engine::program::{Instr, Pc, Program, Span, Spawn, Start};
 
 use crate::build::{Asm, image_with, kernel};
-use crate::{Ran, attached, enqueue, run};
+use crate::{Ran, attached, attached_to, enqueue, run};
 
 const LOOKUP: i32 = 1;
 const UPDATE: i32 = 2;
@@ -302,9 +303,13 @@ fn a_clone_has_maps_of_its_own_and_goes_on_as_the_original() {
 
 /// With kernel functions from 1 on, and map 1, whose values are one pointer that they own.
 fn with_pointers(programs: &[(&str, Asm)], kfuncs: &[&str]) -> BpfScheduler {
+    with_pointers_in(map("owners", MapType::HASH, 8, 8, 9), programs, kfuncs)
+}
+
+fn with_pointers_in(owners: Map, programs: &[(&str, Asm)], kfuncs: &[&str]) -> BpfScheduler {
     let mut all = vec![("enqueue", enqueue())];
     all.extend_from_slice(programs);
-    let mut image = image_with(&all, &[], vec![map("owners", MapType::HASH, 8, 8, 9)]);
+    let mut image = image_with(&all, &[], vec![owners]);
     let mut types = Builder::new();
     let long = types.int("unsigned long", 8, false);
     let object = types.declare_struct("bpf_cpumask");
@@ -374,4 +379,53 @@ fn a_cgroup_has_its_own() {
     assert!(matches!(elements[..], [MapElement { key: MapKey::Cgroup(1), .. }]), "{elements:?}");
     assert_eq!(counts(&elements[0]), ran.counter("second"));
     assert_eq!(ran.counter("r0"), EINVAL);
+}
+
+/// Processes that come and go, thousands of them: each with a mask in its storage, as schedulers
+/// do it. Places of tasks are used again, and what was in them is given back.
+#[test]
+fn what_belongs_to_a_task_goes_with_it() {
+    let program = Program {
+        code: vec![
+            Instr::Loop { count: None, end: Pc(3) },
+            Instr::Spawn { what: Spawn::Process, entry: Pc(4), name: 0 },
+            Instr::WaitAll,
+            Instr::LoopEnd { body: Pc(1) },
+            Instr::Run(Span::exactly(Nanos::from_micros(20))),
+            Instr::Exit,
+        ],
+        names: vec!["short".into()],
+        start: vec![Start::new(Pc(0), 0); 2],
+        ..Program::default()
+    };
+    let init_task = Asm::new()
+        .load(6, 1, 0)
+        .map(1, 1)
+        .copy(2, 6)
+        .mov(3, 0)
+        .mov(4, 1)
+        .helper(STORAGE_GET)
+        .copy(7, 0)
+        .kfunc(1)
+        .copy(2, 0)
+        .copy(1, 7)
+        .helper(XCHG)
+        .keep(0)
+        .bss(1, 8)
+        .mov(2, 1)
+        .atomic_add(1, 0, 2)
+        .mov(0, 0)
+        .exit();
+    let programs = [("init_task", init_task)];
+    let sched = with_pointers_in(storage(8), &programs, &["bpf_cpumask_create"]);
+    let mut ran = attached_to(sched, 1, program);
+    let mut used = Vec::new();
+    for ms in [500, 1000, 2000] {
+        ran.engine.run_until(Nanos::from_millis(ms));
+        used.push(ran.sched.memory_used(ran.engine.scheduler_state(ran.id)));
+    }
+    ran.is_well();
+    assert!(ran.counter("second") > 5000, "{}", ran.counter("second"));
+    assert!(ran.elements("storage").len() < 20);
+    assert!(used[2] < used[0] + 10_000, "{used:?}");
 }

@@ -153,6 +153,12 @@ pub(super) fn task_storage_get(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
         Err(fails) => return fails.value(),
     };
     storage.drop_former(slot, deleted);
+    // Only a task that is still referred to gets a new one.
+    if call.cx.task_acquire(p) {
+        call.cx.task_release(p);
+    } else {
+        call.args[3] &= !CREATE;
+    }
     storage_get(call, map, MapType::TASK_STORAGE, Owner::Task(slot))
 }
 

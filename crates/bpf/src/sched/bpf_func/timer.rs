@@ -48,9 +48,9 @@ struct Timer {
     callback: Option<u64>,
     /// When it is to go off, if it is.
     due: Option<Nanos>,
-    /// The engine's event: its number and time. It may come before the timer is due, or after it
-    /// was stopped.
-    event: Option<(u32, Nanos)>,
+    /// The engine's event: its number, time and CPU. It may come before the timer is due, or after
+    /// it was stopped.
+    event: Option<(u32, Nanos, u32)>,
 }
 
 /// A timer that goes off.
@@ -78,13 +78,14 @@ pub(in crate::sched) enum Rings {
 
 impl Timers {
     /// An event of this number has come.
-    pub fn ring(&mut self, number: u32, now: Nanos, maps: &Maps, memory: &Memory) -> Rings {
+    pub fn ring(&mut self, number: u32, at: (Nanos, u32), maps: &Maps, memory: &Memory) -> Rings {
+        let (now, cpu) = at;
         let Some(addr) = self.events.remove(&number) else { return Rings::Nobody };
         let Some(timer) = self.all.get_mut(&addr) else { return Rings::Nobody };
         timer.event = None;
         let Some(due) = timer.due else { return Rings::Nobody };
         if due > now {
-            return match self.event(addr, due) {
+            return match self.event(addr, due, cpu) {
                 Some(number) => Rings::Later(number, due),
                 None => Rings::Nobody,
             };
@@ -99,16 +100,16 @@ impl Timers {
     }
 
     /// The number of a new event for a timer, unless the one that it has does.
-    fn event(&mut self, addr: u64, due: Nanos) -> Option<u32> {
+    fn event(&mut self, addr: u64, due: Nanos, cpu: u32) -> Option<u32> {
         let timer = self.all.get_mut(&addr)?;
-        if let Some((number, at)) = timer.event {
-            if at <= due {
+        if let Some((number, at, on)) = timer.event {
+            if at <= due && on == cpu {
                 return None;
             }
             self.events.remove(&number);
         }
         self.made = self.made.wrapping_add(1);
-        timer.event = Some((self.made, due));
+        timer.event = Some((self.made, due, cpu));
         self.events.insert(self.made, addr);
         Some(self.made)
     }
@@ -117,7 +118,7 @@ impl Timers {
     pub fn drop_within(&mut self, addr: u64, size: u64) {
         let within = self.all.range(addr..addr.saturating_add(size)).map(|(addr, _)| *addr);
         for addr in within.collect::<Vec<_>>() {
-            if let Some(Timer { event: Some((number, _)), .. }) = self.all.remove(&addr) {
+            if let Some(Timer { event: Some((number, ..)), .. }) = self.all.remove(&addr) {
                 self.events.remove(&number);
             }
         }
@@ -181,14 +182,14 @@ pub(super) fn start(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     if flags & !(ABSOLUTE | PINNED) != 0 {
         return Ok(EINVAL_PTR);
     }
-    let now = call.cx.now();
+    let (now, cpu) = (call.cx.now(), call.cx.this_cpu().0);
     let at = if flags & ABSOLUTE != 0 { Nanos(nanos) } else { now + Nanos(nanos) };
     let timers = &mut call.inner()?.timers;
     let Some(timer) = timers.all.get_mut(&addr).filter(|timer| timer.callback.is_some()) else {
         return Ok(EINVAL_PTR);
     };
     timer.due = Some(at);
-    if let Some(number) = timers.event(addr, at) {
+    if let Some(number) = timers.event(addr, at, cpu) {
         call.spent += START_COST;
         call.cx.timer_start(number, at);
     }
