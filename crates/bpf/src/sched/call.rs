@@ -4,8 +4,8 @@ use scxlab_engine::{Cpumask, Cx, Task};
 
 use super::BpfScheduler;
 use super::args::{Filled, Value};
-use super::bpf_func::{self, Fired, Next, Walk};
-use super::kfunc::Sections;
+use super::bpf_func::{self, Fired, Next, Rings, Walk};
+use super::kfunc::{self, Sections};
 use super::object::{Mask, Object, Outside, of_task};
 use super::state::{Inner, MAX_ARGS, State};
 use crate::machine::{
@@ -120,6 +120,8 @@ pub(super) struct Call<'a, 'r> {
     pub held: Option<u64>,
     /// The timer whose callback this is.
     pub timer: Option<u64>,
+    /// What the kernel did for the program, in instructions of its budget.
+    pub spent: u64,
 }
 
 impl<'a, 'r> Call<'a, 'r> {
@@ -141,11 +143,13 @@ impl<'a, 'r> Call<'a, 'r> {
     /// Reads memory of the program's.
     pub fn read(&mut self, addr: u64, into: &mut [u8]) -> Result<(), Bad> {
         let size = into.len();
+        self.spent += 1 + size as u64 / 8;
         self.access((addr, size, false), |memory, outside| memory.read(outside, addr, into))
     }
 
     /// Writes memory of the program's.
     pub fn write(&mut self, addr: u64, from: &[u8]) -> Result<(), Bad> {
+        self.spent += 1 + from.len() as u64 / 8;
         self.access((addr, from.len(), true), |memory, outside| memory.write(outside, addr, from))
     }
 
@@ -238,11 +242,19 @@ impl BpfScheduler {
 
     /// A timer that was started goes off: runs its callback.
     pub(super) fn timer_fires(&self, cx: &mut Cx<'_>, number: u32) -> Result<(), (String, Failed)> {
+        let now = cx.now();
         let Some(inner) = cx.state::<State>().and_then(|state| state.0.as_deref_mut()) else {
             return Ok(());
         };
         let Inner { timers, maps, memory, .. } = inner;
-        let Some(fired) = timers.fire(number, maps, memory) else { return Ok(()) };
+        let fired = match timers.ring(number, now, maps, memory) {
+            Rings::Nobody => return Ok(()),
+            Rings::Later(number, at) => {
+                cx.timer_start(number, at);
+                return Ok(());
+            }
+            Rings::Now(fired) => fired,
+        };
         let function = self.code.function_at(fired.callback).unwrap_or_default();
         let done = self
             .enter(cx, Some(fired.timer), |call, thread| call.run_timer(thread, function, &fired));
@@ -268,6 +280,7 @@ impl BpfScheduler {
             begun: false,
             held: None,
             timer,
+            spent: 0,
         };
         let result = call.thread().and_then(|mut thread| {
             call.inner()?.running += 1;
@@ -275,10 +288,11 @@ impl BpfScheduler {
             for walk in std::mem::take(&mut call.walks) {
                 walk.end(&mut call);
             }
+            let put = call.put_orphans();
             let inner = call.inner()?;
             thread.abort(&mut inner.memory);
             inner.ended(thread);
-            result
+            result.and_then(|value| put.map(|()| value))
         });
         let Call { cx, inner, .. } = call;
         if let Some(state) = cx.state::<State>() {
@@ -289,6 +303,19 @@ impl BpfScheduler {
 }
 
 impl<'r> Call<'_, 'r> {
+    /// Gives back what deleted values own, as the outermost program ends: `bpf_obj_free_fields()`.
+    fn put_orphans(&mut self) -> Result<(), Failed> {
+        let inner = self.inner()?;
+        if inner.running > 1 || inner.maps.deleted().is_empty() {
+            return Ok(());
+        }
+        for orphan in inner.maps.orphans(&inner.memory) {
+            self.args[0] = orphan;
+            kfunc::put(self)?;
+        }
+        Ok(())
+    }
+
     fn thread(&mut self) -> Result<Thread, Failed> {
         let inner = self.inner()?;
         if let Some(thread) = inner.idle.pop() {
@@ -473,6 +500,8 @@ impl<'r> Call<'_, 'r> {
                         Callee::Kfunc(index) => (self.sched.kfuncs[index])(self),
                         Callee::Helper(number) => bpf_func::call(self, number),
                     };
+                    // What helpers do with memory takes time too.
+                    fuel = fuel.saturating_sub(std::mem::take(&mut self.spent));
                     match done {
                         Ok(_) if std::mem::take(&mut self.begun) => self.walk_on(thread, None)?,
                         Ok(value) => {

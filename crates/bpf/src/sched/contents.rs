@@ -3,6 +3,7 @@
 use scxlab_engine::Slot;
 
 use super::BpfScheduler;
+use super::map::storage::Owner;
 use super::map::{Map, Store};
 use super::state::{Inner, State};
 use crate::machine::{NoKernel, RegionId};
@@ -14,6 +15,8 @@ pub enum MapKey {
     Bytes(Vec<u8>),
     /// The task that a storage's value belongs to.
     Task(Slot),
+    /// The id of the cgroup that a storage's value belongs to.
+    Cgroup(u64),
     /// The place in a queue, from the one that is popped first, or in a ring, from the oldest.
     Place(u64),
 }
@@ -94,7 +97,10 @@ fn elements(inner: &Inner, map: &Map, most: usize) -> Option<Vec<MapElement>> {
             .iter()
             .take(most)
             .map(|(owner, id)| MapElement {
-                key: MapKey::Task(owner),
+                key: match owner {
+                    Owner::Task(slot) => MapKey::Task(slot),
+                    Owner::Cgroup(id) => MapKey::Cgroup(id),
+                },
                 values: vec![value(&Some(id))],
             })
             .collect(),

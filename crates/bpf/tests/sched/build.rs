@@ -25,9 +25,9 @@ fn member(path: &str) -> (i16, u32) {
     (offset as i16, field.size)
 }
 
-/// Instructions, one after the other.
+/// Instructions, one after the other, and which of them are to have the address of a function.
 #[derive(Clone, Default)]
-pub struct Asm(Vec<Insn>);
+pub struct Asm(Vec<Insn>, Vec<(usize, &'static str)>);
 
 impl Asm {
     pub fn new() -> Self {
@@ -82,6 +82,44 @@ impl Asm {
         self.add(0x2d, left, right, off, 0)
     }
 
+    /// The address of a map.
+    pub fn map(self, dst: u8, index: i32) -> Self {
+        self.add(0x18, dst, pseudo::MAP, 0, index).add(0, 0, 0, 0, 0)
+    }
+
+    /// The address of a function.
+    pub fn func(mut self, dst: u8, name: &'static str) -> Self {
+        self.1.push((self.0.len(), name));
+        self.add(0x18, dst, pseudo::FUNC, 0, 0).add(0, 0, 0, 0, 0)
+    }
+
+    pub fn helper(self, number: i32) -> Self {
+        self.add(0x85, 0, pseudo::HELPER, 0, number)
+    }
+
+    /// Keeps r0 in a counter, `r0` and on.
+    pub fn keep(self, counter: i32) -> Self {
+        self.bss(1, 16 + 8 * counter).store(1, 0, 0)
+    }
+
+    pub fn add_imm(self, dst: u8, imm: i32) -> Self {
+        self.add(0x07, dst, 0, 0, imm)
+    }
+
+    /// A place in the frame, for what is given by its address.
+    pub fn frame(self, dst: u8, offset: i32) -> Self {
+        self.copy(dst, 10).add_imm(dst, offset)
+    }
+
+    /// Puts a number of 64 bits there, extended with its sign.
+    pub fn put(self, dst: u8, off: i16, imm: i32) -> Self {
+        self.add(0x7a, dst, 0, off, imm)
+    }
+
+    pub fn load32(self, dst: u8, src: u8, off: i16) -> Self {
+        self.add(0x61, dst, src, off, 0)
+    }
+
     pub fn kfunc(self, index: i32) -> Self {
         self.add(0x85, 0, pseudo::KFUNC, 0, index)
     }
@@ -100,13 +138,19 @@ impl Asm {
     }
 }
 
-/// A scheduler of these operations, which can call `scx_bpf_dsq_insert()` and has two counters.
+/// A scheduler of these operations, which can call `scx_bpf_dsq_insert()` and has counters: two
+/// with names, and `r0` to `r29`.
 pub fn image(programs: &[(&str, Asm)]) -> Image {
+    image_with(programs, &[], Vec::new())
+}
+
+/// The same, with functions that are called back, and maps from number 1 on.
+pub fn image_with(programs: &[(&str, Asm)], callbacks: &[(&str, Asm)], maps: Vec<Map>) -> Image {
     let mut builder = Builder::new();
     let long = builder.int("unsigned long", 8, false);
     let btf = Arc::new(builder.finish().expect("types"));
-    let counter = |name: &str, offset| Global {
-        name: name.into(),
+    let counter = |name: String, offset| Global {
+        name,
         section: ".bss".into(),
         map: 0,
         offset,
@@ -118,11 +162,14 @@ pub fn image(programs: &[(&str, Asm)]) -> Image {
             name: ".bss".into(),
             map_type: MapType::ARRAY,
             key_size: 4,
-            value_size: 16,
+            value_size: 256,
             max_entries: 1,
             ..Map::default()
         }],
-        globals: vec![counter("first", 0), counter("second", 8)],
+        globals: [counter("first".into(), 0), counter("second".into(), 8)]
+            .into_iter()
+            .chain((0..30).map(|n| counter(format!("r{n}"), 16 + 8 * n)))
+            .collect(),
         kfuncs: vec![Kfunc {
             name: "scx_bpf_dsq_insert".into(),
             symbol: "scx_bpf_dsq_insert".into(),
@@ -131,6 +178,7 @@ pub fn image(programs: &[(&str, Asm)]) -> Image {
         btf,
         ..Image::default()
     };
+    image.maps.extend(maps);
     let mut ops = StructOps {
         name: "ops".into(),
         type_name: "sched_ext_ops".into(),
@@ -150,6 +198,19 @@ pub fn image(programs: &[(&str, Asm)]) -> Image {
         let (offset, size) = (at * 8, 8);
         ops.members.push(OpsMember { name: (*name).into(), offset, size, ty: 0 });
         ops.operations.push((offset, at));
+    }
+    for (name, asm) in callbacks {
+        let function =
+            Function { name: (*name).into(), start: image.insns.len(), len: asm.0.len() };
+        image.insns.extend(&asm.0);
+        image.functions.push(function);
+    }
+    for (at, (_, asm)) in programs.iter().chain(callbacks).enumerate() {
+        for (insn, name) in &asm.1 {
+            let pc = image.functions[at].start + insn;
+            let callee = image.functions.iter().find(|f| f.name == *name).expect("it is there");
+            image.insns[pc].imm = callee.start as i32 - pc as i32 - 1;
+        }
     }
     let offset = programs.len() * 8;
     ops.members.push(OpsMember { name: "name".into(), offset, size: 128, ty: 0 });

@@ -2,6 +2,9 @@
 //! instruction, and so are the kernels that they are for.
 
 mod build;
+mod callbacks;
+mod helpers;
+mod maps;
 
 use std::sync::Arc;
 

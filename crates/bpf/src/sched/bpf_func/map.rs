@@ -1,11 +1,10 @@
 //! Helpers of maps.
 
-use scxlab_engine::Slot;
-
 use super::negative;
 use crate::image::MapType;
 use crate::sched::call::{Bad, Call};
 use crate::sched::map::errno::{E2BIG, EINVAL, ENOENT};
+use crate::sched::map::storage::Owner;
 use crate::sched::map::{Fails, Here, Store};
 use crate::sched::state::Inner;
 
@@ -154,7 +153,7 @@ pub(super) fn task_storage_get(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
         Err(fails) => return fails.value(),
     };
     storage.drop_former(slot, deleted);
-    storage_get(call, map, MapType::TASK_STORAGE, slot)
+    storage_get(call, map, MapType::TASK_STORAGE, Owner::Task(slot))
 }
 
 pub(super) fn task_storage_delete(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
@@ -162,12 +161,29 @@ pub(super) fn task_storage_delete(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
         return Ok(negative(EINVAL));
     }
     let p = call.task(1)?;
-    let owner = call.cx.slot(p);
+    let owner = Owner::Task(call.cx.slot(p));
     storage_delete(call, MapType::TASK_STORAGE, owner)
 }
 
+pub(super) fn cgrp_storage_get(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    if call.args[1] == 0 {
+        return Ok(0);
+    }
+    let owner = Owner::Cgroup(call.cgroup(1)?);
+    let map = map(call)?;
+    storage_get(call, map, MapType::CGRP_STORAGE, owner)
+}
+
+pub(super) fn cgrp_storage_delete(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    if call.args[1] == 0 {
+        return Ok(negative(EINVAL));
+    }
+    let owner = Owner::Cgroup(call.cgroup(1)?);
+    storage_delete(call, MapType::CGRP_STORAGE, owner)
+}
+
 /// A value of an owner's, which is made if that is asked for. Nothing for flags that are not known.
-fn storage_get(call: &mut Call<'_, '_>, map: usize, of: MapType, owner: Slot) -> Result<u64, Bad> {
+fn storage_get(call: &mut Call<'_, '_>, map: usize, of: MapType, owner: Owner) -> Result<u64, Bad> {
     let [_, _, initial, flags, _] = call.args;
     if flags & !CREATE != 0 {
         return Ok(0);
@@ -191,7 +207,7 @@ fn storage_get(call: &mut Call<'_, '_>, map: usize, of: MapType, owner: Slot) ->
     pointer(made.map(Some))
 }
 
-fn storage_delete(call: &mut Call<'_, '_>, of: MapType, owner: Slot) -> Result<u64, Bad> {
+fn storage_delete(call: &mut Call<'_, '_>, of: MapType, owner: Owner) -> Result<u64, Bad> {
     let map = map(call)?;
     let inner = call.inner()?;
     let before = inner.maps.deleted().len();

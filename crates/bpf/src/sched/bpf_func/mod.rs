@@ -12,7 +12,7 @@ mod timer;
 mod walk;
 
 pub(super) use self::print::Log;
-pub(super) use self::timer::{Fired, Timers};
+pub(super) use self::timer::{Fired, Rings, Timers};
 pub(super) use self::walk::{Next, Walk};
 
 use super::call::{Bad, Call};
@@ -78,6 +78,8 @@ fn find(number: u32) -> Option<Helper> {
         194 => lock::kptr_xchg,
         195 => map::lookup_percpu_elem,
         209 => ring::user_drain,
+        210 => map::cgrp_storage_get,
+        211 => map::cgrp_storage_delete,
         _ => return None,
     })
 }

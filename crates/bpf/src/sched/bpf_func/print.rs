@@ -11,6 +11,8 @@ use crate::sched::map::errno::EINVAL;
 const MAX_ARGS: u32 = 12;
 /// `MAX_BPRINTF_BUF`: bytes of a line, with its zero.
 const LINE: usize = 1024;
+/// `TASK_COMM_LEN`.
+const COMM: usize = 16;
 /// Lines that are kept; then the oldest go. As many as 64 MiB hold, were all full.
 const LINES: usize = 1 << 16;
 
@@ -47,7 +49,9 @@ fn words(call: &mut Call<'_, '_>, data: u64, size: u32) -> Result<Option<Vec<u64
         return Ok(None);
     }
     let mut bytes = vec![0; size as usize];
-    call.read(data, &mut bytes)?;
+    if size > 0 {
+        call.read(data, &mut bytes)?;
+    }
     Ok(Some(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect()))
 }
 
@@ -65,9 +69,6 @@ fn print(
     if fmt.len() >= size || fmt.chars().any(|c| c.is_ascii_control() && !c.is_ascii_whitespace()) {
         return Ok(None);
     }
-    // A kernel does not mind arguments that the format does not take.
-    let taken = format::conversions(&fmt).min(args.len());
-    let args = args[..taken].to_vec();
     Ok(format::printf(&fmt, args, |addr| format::string(call, addr, LINE).unwrap_or_default()))
 }
 
@@ -118,7 +119,8 @@ pub(super) fn current_comm(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [to, size, ..] = call.args;
     let p = call.cx.current();
     let mut bytes = call.cx.get(p).comm().as_bytes().to_vec();
-    let size = super::read::room(call, to, size)?;
+    // The verifier knows that there is room, and no name is longer.
+    let size = super::read::room(call, to, size)?.min(COMM);
     bytes.truncate(size.saturating_sub(1));
     bytes.resize(size, 0);
     call.write(to, &bytes)?;

@@ -12,17 +12,32 @@ pub(super) fn room(call: &mut Call<'_, '_>, to: u64, size: u64) -> Result<usize,
     Ok(size as usize)
 }
 
-/// `bpf_probe_read_kernel()`.
+/// Bytes that are copied at once.
+const CHUNK: usize = 1 << 16;
+
+/// Writes zeros.
+fn clear(call: &mut Call<'_, '_>, to: u64, size: usize) -> Result<(), Bad> {
+    let zeros = vec![0; size.min(CHUNK)];
+    for at in (0..size).step_by(CHUNK) {
+        call.write(to.wrapping_add(at as u64), &zeros[..CHUNK.min(size - at)])?;
+    }
+    Ok(())
+}
+
+/// `bpf_probe_read_kernel()`. Where not all can be read, there are zeros.
 pub(super) fn probe_read_kernel(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [to, size, from, ..] = call.args;
-    let mut bytes = vec![0; room(call, to, size)?];
-    let read = call.read(from, &mut bytes);
-    if read.is_err() {
-        // The kernel clears what it could not read.
-        bytes.fill(0);
+    let size = room(call, to, size)?;
+    let mut bytes = vec![0; size.min(CHUNK)];
+    for at in (0..size).step_by(CHUNK) {
+        let part = &mut bytes[..CHUNK.min(size - at)];
+        if call.read(from.wrapping_add(at as u64), part).is_err() {
+            clear(call, to, size)?;
+            return Ok(EFAULT);
+        }
+        call.write(to.wrapping_add(at as u64), part)?;
     }
-    call.write(to, &bytes)?;
-    Ok(if read.is_ok() { 0 } else { EFAULT })
+    Ok(0)
 }
 
 /// `bpf_probe_read_kernel_str()`: up to and with the zero, which is put there if there is no room
@@ -34,8 +49,7 @@ pub(super) fn probe_read_kernel_str(call: &mut Call<'_, '_>) -> Result<u64, Bad>
     while text.len() < size {
         let mut byte = [0];
         if call.read(from.wrapping_add(text.len() as u64), &mut byte).is_err() {
-            let zeros = vec![0; size];
-            call.write(to, &zeros)?;
+            clear(call, to, size)?;
             return Ok(EFAULT);
         }
         text.push(byte[0]);
@@ -53,8 +67,8 @@ pub(super) fn probe_read_kernel_str(call: &mut Call<'_, '_>) -> Result<u64, Bad>
 /// `bpf_probe_read_user()` and its like: no task here has memory of its own.
 pub(super) fn probe_read_user(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [to, size, ..] = call.args;
-    let zeros = vec![0; room(call, to, size)?];
-    call.write(to, &zeros)?;
+    let size = room(call, to, size)?;
+    clear(call, to, size)?;
     Ok(EFAULT)
 }
 

@@ -25,14 +25,18 @@ const ABSOLUTE: u64 = 1;
 /// `BPF_F_TIMER_CPU_PIN`: here a timer always goes off on the CPU that started it.
 const PINNED: u64 = 2;
 
+/// What a start costs of a program's budget if the engine needs another event for it.
+const START_COST: u64 = 1000;
+
 /// All timers of a scheduler.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sched) struct Timers {
     /// By address.
     all: BTreeMap<u64, Timer>,
-    /// Those that are to go off, by the number that the engine was given.
-    armed: BTreeMap<u32, u64>,
-    started: u32,
+    /// Those that the engine has an event for, by the event's number.
+    events: BTreeMap<u32, u64>,
+    /// Events until now.
+    made: u32,
 }
 
 /// A timer that was initialized.
@@ -42,8 +46,11 @@ struct Timer {
     /// The key of its value, as bytes.
     key: Vec<u8>,
     callback: Option<u64>,
-    /// The number of its start, while it is to go off.
-    armed: Option<u32>,
+    /// When it is to go off, if it is.
+    due: Option<Nanos>,
+    /// The engine's event: its number and time. It may come before the timer is due, or after it
+    /// was stopped.
+    event: Option<(u32, Nanos)>,
 }
 
 /// A timer that goes off.
@@ -58,31 +65,62 @@ pub(in crate::sched) struct Fired {
     pub value: u64,
 }
 
+/// What an event of the engine's means.
+#[derive(Clone, Debug)]
+pub(in crate::sched) enum Rings {
+    /// Nothing any more.
+    Nobody,
+    /// A timer is due later: the next event.
+    Later(u32, Nanos),
+    /// A timer goes off.
+    Now(Fired),
+}
+
 impl Timers {
-    /// The timer that a number stands for, unless it was stopped or started anew.
-    pub fn fire(&mut self, number: u32, maps: &Maps, memory: &Memory) -> Option<Fired> {
-        let addr = self.armed.remove(&number)?;
-        let timer = self.all.get_mut(&addr)?;
-        timer.armed = None;
-        let (_, offset) = maps.value_at(memory, addr)?;
+    /// An event of this number has come.
+    pub fn ring(&mut self, number: u32, now: Nanos, maps: &Maps, memory: &Memory) -> Rings {
+        let Some(addr) = self.events.remove(&number) else { return Rings::Nobody };
+        let Some(timer) = self.all.get_mut(&addr) else { return Rings::Nobody };
+        timer.event = None;
+        let Some(due) = timer.due else { return Rings::Nobody };
+        if due > now {
+            return match self.event(addr, due) {
+                Some(number) => Rings::Later(number, due),
+                None => Rings::Nobody,
+            };
+        }
+        timer.due = None;
         let (map, key) = (timer.map, timer.key.clone());
-        let callback = timer.callback?;
-        Some(Fired { timer: addr, callback, map, key, value: addr - u64::from(offset) })
+        let (Some(callback), Some((_, offset))) = (timer.callback, maps.value_at(memory, addr))
+        else {
+            return Rings::Nobody;
+        };
+        Rings::Now(Fired { timer: addr, callback, map, key, value: addr - u64::from(offset) })
+    }
+
+    /// The number of a new event for a timer, unless the one that it has does.
+    fn event(&mut self, addr: u64, due: Nanos) -> Option<u32> {
+        let timer = self.all.get_mut(&addr)?;
+        if let Some((number, at)) = timer.event {
+            if at <= due {
+                return None;
+            }
+            self.events.remove(&number);
+        }
+        self.made = self.made.wrapping_add(1);
+        timer.event = Some((self.made, due));
+        self.events.insert(self.made, addr);
+        Some(self.made)
     }
 
     /// `bpf_timer_cancel_and_free()` for all that are in these bytes.
     pub fn drop_within(&mut self, addr: u64, size: u64) {
         let within = self.all.range(addr..addr.saturating_add(size)).map(|(addr, _)| *addr);
         for addr in within.collect::<Vec<_>>() {
-            if let Some(Timer { armed: Some(number), .. }) = self.all.remove(&addr) {
-                self.armed.remove(&number);
+            if let Some(Timer { event: Some((number, _)), .. }) = self.all.remove(&addr) {
+                self.events.remove(&number);
             }
         }
-    }
-
-    fn stop(&mut self, addr: u64) -> bool {
-        let number = self.all.get_mut(&addr).and_then(|timer| timer.armed.take());
-        number.is_some_and(|number| self.armed.remove(&number).is_some())
     }
 }
 
@@ -122,7 +160,7 @@ pub(super) fn init(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let Some(key) = key_of(maps, memory, map, timer) else {
         return Err("the timer's value is in its map no more".into());
     };
-    timers.all.insert(timer, Timer { map, key, callback: None, armed: None });
+    timers.all.insert(timer, Timer { map, key, callback: None, due: None, event: None });
     Ok(0)
 }
 
@@ -144,19 +182,16 @@ pub(super) fn start(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
         return Ok(EINVAL_PTR);
     }
     let now = call.cx.now();
+    let at = if flags & ABSOLUTE != 0 { Nanos(nanos) } else { now + Nanos(nanos) };
     let timers = &mut call.inner()?.timers;
-    if timers.all.get(&addr).is_none_or(|timer| timer.callback.is_none()) {
+    let Some(timer) = timers.all.get_mut(&addr).filter(|timer| timer.callback.is_some()) else {
         return Ok(EINVAL_PTR);
+    };
+    timer.due = Some(at);
+    if let Some(number) = timers.event(addr, at) {
+        call.spent += START_COST;
+        call.cx.timer_start(number, at);
     }
-    timers.stop(addr);
-    timers.started = timers.started.wrapping_add(1);
-    let number = timers.started;
-    if let Some(timer) = timers.all.get_mut(&addr) {
-        timer.armed = Some(number);
-        timers.armed.insert(number, addr);
-    }
-    let at = if flags & ABSOLUTE != 0 { Nanos(nanos) } else { Nanos(now.0.saturating_add(nanos)) };
-    call.cx.timer_start(number, at);
     Ok(0)
 }
 
@@ -173,5 +208,5 @@ pub(super) fn cancel(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
         return Ok(negative(EDEADLK));
     }
     timer.callback = None;
-    Ok(timers.stop(addr).into())
+    Ok(timer.due.take().is_some().into())
 }

@@ -8,7 +8,7 @@ use crate::machine::{Region, RegionId, address};
 use crate::sched::call::{Bad, Call};
 
 /// What tells the region of a mask: see [`Region::tag`].
-const TAG: u64 = 0x6d61_736b << 32;
+pub(super) const TAG: u64 = 0x6d61_736b << 32;
 
 /// `nr_cpu_ids` in words: what a mask has behind these says nothing.
 fn words(call: &Call<'_, '_>) -> usize {

@@ -6,6 +6,7 @@ mod heap;
 mod iter;
 mod list;
 mod mask;
+mod put;
 mod queue;
 mod report;
 mod section;
@@ -15,6 +16,7 @@ mod tree;
 use scxlab_engine::Errno;
 
 pub(super) use self::arena::{Arena, FreePages};
+pub(super) use self::put::put;
 pub(super) use self::report::EventPlaces;
 pub(super) use self::section::Sections;
 pub(super) use self::tree::Insertion;

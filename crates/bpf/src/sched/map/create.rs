@@ -11,7 +11,8 @@ use super::ring::Ring;
 use super::storage::Storage;
 use super::{Map, Maps, OBJECT, Shape, Store, VALUES};
 use crate::Image;
-use crate::image::{self, MapType};
+use crate::btf::Type;
+use crate::image::{self, Global, MapType};
 use crate::machine::{Code, Full, MapAddress, Memory, Part, Region, RegionId};
 
 /// `BPF_F_NO_PREALLOC`.
@@ -59,7 +60,14 @@ pub(in crate::sched) fn create(
 ) -> Result<Created, Full> {
     let number = maps.len();
     let def = &image.maps[number];
-    let fields = Fields::of(&image.btf, def.value_type);
+    let fields = match image.btf.get(def.value_type) {
+        Some(Type::DataSec(_)) => {
+            let globals = image.globals.iter().filter(|global| global.map == number);
+            let place = |global: &Global| Some((global.ty, u32::try_from(global.offset).ok()?));
+            Fields::of_variables(&image.btf, globals.filter_map(place))
+        }
+        _ => Fields::of(&image.btf, def.value_type),
+    };
     let refused = match (check(def), &fields) {
         (Err(why), _) => Some(why),
         (_, None) => Some("its values have too many members".to_owned()),
@@ -133,9 +141,9 @@ fn store(
         }
         MapType::INSN_ARRAY => {
             let region = Region { writable: false, ..shape.region(Part::Values(8)) };
-            let mut table = Code::jump_table(def);
-            table.resize(def.max_entries as usize * 8, 0);
-            address.value = memory.alloc(region, table)?.base();
+            let table = memory.alloc_zeroed(region, u64::from(def.max_entries) * 8)?;
+            put(memory, table, 0, &Code::jump_table(def))?;
+            address.value = table.base();
             Store::Memory
         }
         MapType::ARENA => {
@@ -156,7 +164,7 @@ fn store(
         MapType::HASH | MapType::PERCPU_HASH | MapType::LRU_HASH | MapType::LRU_PERCPU_HASH => {
             Store::Hash(Hash::new(per_cpu, lru))
         }
-        MapType::TASK_STORAGE => Store::Storage(Storage::default()),
+        MapType::TASK_STORAGE | MapType::CGRP_STORAGE => Store::Storage(Storage::default()),
         MapType::QUEUE | MapType::STACK => {
             let size = (u64::from(def.max_entries) + 1) * u64::from(def.value_size);
             let places = memory.alloc_zeroed(shape.region(Part::Values(def.value_size)), size)?;
@@ -186,14 +194,13 @@ fn check(def: &image::Map) -> Result<(), String> {
         MapType::LRU_HASH | MapType::LRU_PERCPU_HASH => {
             NO_COMMON_LRU | NUMA_NODE | ACCESS | ZERO_SEED
         }
-        MapType::TASK_STORAGE => NO_PREALLOC,
+        MapType::TASK_STORAGE | MapType::CGRP_STORAGE => NO_PREALLOC,
         MapType::QUEUE | MapType::STACK => NUMA_NODE | ACCESS,
         MapType::RINGBUF => NUMA_NODE | RB_OVERWRITE,
         MapType::USER_RINGBUF => NUMA_NODE,
         MapType::ARENA => SEGV_ON_FAULT | MMAPABLE | NO_USER_CONV,
         MapType::INSN_ARRAY => ACCESS,
         MapType::PROG_ARRAY => return Err("schedulers cannot call programs by number".into()),
-        MapType::CGRP_STORAGE => return Err("the engine shows programs no cgroups".into()),
         other => return Err(format!("the engine has no maps of type {}", other.0)),
     };
     if def.flags & !flags != 0 {
@@ -223,7 +230,7 @@ fn check(def: &image::Map) -> Result<(), String> {
                 return too_large("its keys and values are too large");
             }
         }
-        MapType::TASK_STORAGE => {
+        MapType::TASK_STORAGE | MapType::CGRP_STORAGE => {
             if def.flags != NO_PREALLOC || def.max_entries != 0 || def.key_size != 4 {
                 return invalid(
                     "a storage has BPF_F_NO_PREALLOC, no number of entries, and keys of 4 bytes",

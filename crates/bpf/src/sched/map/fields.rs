@@ -10,7 +10,7 @@ pub(in crate::sched) enum Field {
     SpinLock,
     /// `struct bpf_timer`.
     Timer,
-    /// A pointer to an object of the kernel's or of a program's.
+    /// A pointer to an object of the kernel's or of a program's, which the value owns.
     Kptr,
     /// `struct bpf_res_spin_lock`, `bpf_wq`, `bpf_task_work`, `bpf_list_head` and their like: what
     /// nobody but the kernel's functions may touch.
@@ -31,8 +31,13 @@ const STRUCTS: &[(&str, u32, Field)] = &[
     ("bpf_refcount", 4, Field::Other),
 ];
 
-/// The tags of pointers that are fields.
-const TAGS: &[&str] = &["kptr", "kptr_untrusted", "percpu_kptr", "uptr"];
+/// The tags of pointers that are fields, and what they are.
+const TAGS: &[(&str, Field)] = &[
+    ("kptr", Field::Kptr),
+    ("percpu_kptr", Field::Kptr),
+    ("kptr_untrusted", Field::Other),
+    ("uptr", Field::Other),
+];
 
 /// How deep structures lie in each other, and how many members are looked at. A kernel takes 11
 /// fields of one value, and looks 4 structures deep.
@@ -46,9 +51,16 @@ pub(in crate::sched) struct Fields(Vec<(u32, u32, Field)>);
 impl Fields {
     /// Those of a type; of type 0 there are none. Nothing if there are more than can be looked at.
     pub fn of(btf: &Btf, ty: TypeId) -> Option<Self> {
+        let ty = Some((ty, 0)).filter(|(ty, _)| *ty != 0);
+        Self::of_variables(btf, ty.into_iter())
+    }
+
+    /// Those of a section's variables: their types, and where they are. (What a section's own type
+    /// says of that is 0 for most of them.)
+    pub fn of_variables(btf: &Btf, variables: impl Iterator<Item = (TypeId, u32)>) -> Option<Self> {
         let mut search = Search { btf, found: Vec::new(), left: MEMBERS };
-        if ty != 0 {
-            search.look(ty, 0, DEPTH)?;
+        for (ty, offset) in variables {
+            search.look(ty, offset, DEPTH)?;
         }
         search.found.sort_unstable();
         Some(Self(search.found))
@@ -63,6 +75,11 @@ impl Fields {
     /// Whether there is one of these.
     pub fn has(&self, field: Field) -> bool {
         self.0.iter().any(|known| known.2 == field)
+    }
+
+    /// Where the pointers to objects are that a value owns.
+    pub fn owners(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().filter(|field| field.2 == Field::Kptr).map(|field| field.0)
     }
 
     /// The parts of a value of so many bytes that are just bytes.
@@ -95,12 +112,6 @@ impl Search<'_> {
                     self.look(member.ty, offset.checked_add(member.bit_offset / 8)?, depth)?;
                 }
             }
-            Type::DataSec(section) => {
-                for var in &section.vars {
-                    self.look(var.ty, offset.checked_add(var.offset)?, depth)?;
-                }
-            }
-            Type::Var { ty, .. } => self.look(*ty, offset, depth)?,
             Type::Array(array) if self.can_have(array.element) => {
                 let size = self.btf.size_of(array.element).ok()?;
                 let before = self.found.len();
@@ -111,7 +122,7 @@ impl Search<'_> {
                     self.look(array.element, offset.checked_add(index.checked_mul(size)?)?, depth)?;
                 }
             }
-            Type::Ptr(to) if self.is_tagged(*to) => self.found.push((offset, 8, Field::Kptr)),
+            Type::Ptr(to) => self.found.extend(self.tag(*to).map(|field| (offset, 8, field))),
             _ => {}
         }
         Some(())
@@ -122,22 +133,27 @@ impl Search<'_> {
         let Ok(id) = self.btf.resolve(ty) else { return false };
         match self.btf.ty(id) {
             Type::Struct(_) | Type::Array(_) => true,
-            Type::Ptr(to) => self.is_tagged(*to),
+            Type::Ptr(to) => self.tag(*to).is_some(),
             _ => false,
         }
     }
 
-    fn is_tagged(&self, to: TypeId) -> bool {
+    /// What a pointer to this is.
+    fn tag(&self, to: TypeId) -> Option<Field> {
         let mut to = to;
         for _ in 0..DEPTH {
             match self.btf.ty(to) {
-                Type::TypeTag { name, .. } if TAGS.contains(&self.btf.name(*name)) => return true,
-                Type::TypeTag { to: next, .. } | Type::Const(next) | Type::Volatile(next) => {
-                    to = *next
+                Type::TypeTag { name, to: next, .. } => {
+                    let name = self.btf.name(*name);
+                    if let Some((_, field)) = TAGS.iter().find(|known| known.0 == name) {
+                        return Some(*field);
+                    }
+                    to = *next;
                 }
-                _ => return false,
+                Type::Const(next) | Type::Volatile(next) => to = *next,
+                _ => return None,
             }
         }
-        false
+        None
     }
 }

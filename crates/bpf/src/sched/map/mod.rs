@@ -25,7 +25,7 @@ use self::queue::Queue;
 use self::ring::Ring;
 use self::storage::Storage;
 use crate::image::MapType;
-use crate::machine::{Full, Memory, Part, Region, RegionId, address};
+use crate::machine::{Full, Memory, NoKernel, Part, Region, RegionId, address};
 
 pub(super) mod array;
 mod create;
@@ -165,7 +165,7 @@ pub(super) enum Store {
     Array(Array),
     PerCpuArray(PerCpuArray),
     Hash(Hash),
-    /// Of tasks.
+    /// Of tasks or cgroups.
     Storage(Storage),
     Queue(Queue),
     Ring(Ring),
@@ -361,6 +361,21 @@ impl Maps {
     /// The regions of deleted values, which are still to be freed.
     pub fn deleted(&self) -> &[RegionId] {
         &self.deleted
+    }
+
+    /// The objects that deleted values own.
+    pub fn orphans(&self, memory: &Memory) -> Vec<u64> {
+        let mut orphans = Vec::new();
+        for id in &self.deleted {
+            let Some(Known::Values(map)) = self.known(memory, *id) else { continue };
+            for offset in self.all[map].shape.fields.owners() {
+                let mut word = [0; 8];
+                let at = id.base() + u64::from(offset);
+                let there = memory.read(&mut NoKernel, at, &mut word).is_ok();
+                orphans.extend(Some(u64::from_le_bytes(word)).filter(|addr| there && *addr != 0));
+            }
+        }
+        orphans
     }
 
     /// No program runs any more: frees what was deleted.

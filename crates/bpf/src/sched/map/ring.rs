@@ -1,7 +1,7 @@
 //! Rings to user space: `kernel/bpf/ringbuf.c`. In the engine nobody reads them, so that one is full
 //! some time, as on a kernel whose user space does not read. What is in it can be had afterwards.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{Fails, Shape};
 use crate::machine::{Memory, NoKernel, Part, Region, RegionId};
@@ -24,20 +24,16 @@ pub(in crate::sched) struct Ring {
     size: u64,
     /// Older records make room for new ones.
     overwrite: bool,
-    /// Where the next record goes, and the oldest that is still being written.
+    /// Where the next record goes.
     producer: u64,
-    pending: u64,
     /// The oldest record that was not overwritten.
     over: u64,
+    /// Those that were not overwritten, oldest first.
     records: VecDeque<Record>,
+    /// Those that are being written, by how many were before them: where their bytes are.
+    busy: BTreeMap<u64, RegionId>,
+    /// Records ever made.
     made: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Busy,
-    Submitted,
-    Discarded,
 }
 
 #[derive(Clone, Debug)]
@@ -45,8 +41,7 @@ struct Record {
     position: u64,
     /// With its header, in whole words.
     len: u64,
-    state: State,
-    /// Its bytes; none once it is discarded.
+    /// Its bytes, once it is submitted.
     bytes: Option<RegionId>,
 }
 
@@ -56,9 +51,9 @@ impl Ring {
             size: size.into(),
             overwrite,
             producer: 0,
-            pending: 0,
             over: 0,
             records: VecDeque::new(),
+            busy: BTreeMap::new(),
             made: 0,
         }
     }
@@ -77,22 +72,22 @@ impl Ring {
         if len > self.size {
             return Ok(None);
         }
-        let busy = self.records.iter().find(|record| record.state == State::Busy);
-        self.pending = busy.map_or(self.producer, |record| record.position);
+        let busy = self.busy.first_key_value().and_then(|(made, _)| self.index(*made));
+        let pending = busy.map_or(self.producer, |index| self.records[index].position);
         let end = self.producer + len;
         // One byte always stays free. The consumer is at 0.
-        if end - self.pending >= self.size || !self.overwrite && end >= self.size {
+        if end - pending >= self.size || !self.overwrite && end >= self.size {
             return Ok(None);
         }
         let id = memory.alloc_zeroed(shape.region(Part::Value(self.made)), size)?;
-        self.made += 1;
         while end - self.over >= self.size {
             let Some(oldest) = self.records.pop_front() else { break };
             self.over += oldest.len;
             oldest.bytes.map(|id| memory.free(id));
         }
-        let record = Record { position: self.producer, len, state: State::Busy, bytes: Some(id) };
-        self.records.push_back(record);
+        self.records.push_back(Record { position: self.producer, len, bytes: None });
+        self.busy.insert(self.made, id);
+        self.made += 1;
         self.producer = end;
         Ok(Some(id.base()))
     }
@@ -102,10 +97,15 @@ impl Ring {
         self.reserved(addr).is_some()
     }
 
-    fn reserved(&self, addr: u64) -> Option<usize> {
-        let id = RegionId::of(addr).filter(|id| id.base() == addr)?;
-        let mut records = self.records.iter();
-        records.position(|record| record.state == State::Busy && record.bytes == Some(id))
+    /// Which record that is being written is at this address.
+    fn reserved(&self, addr: u64) -> Option<u64> {
+        let is_it = |(_, id): &(&u64, &RegionId)| id.base() == addr;
+        self.busy.iter().find(is_it).map(|(made, _)| *made)
+    }
+
+    /// Where a record is, by how many were before it.
+    fn index(&self, made: u64) -> Option<usize> {
+        (made + self.records.len() as u64).checked_sub(self.made).map(|index| index as usize)
     }
 
     /// Ends the writing of a record. From then on the program has no pointer to it.
@@ -116,20 +116,22 @@ impl Ring {
         addr: u64,
         discard: bool,
     ) -> Result<(), Fails> {
-        let index = self.reserved(addr).ok_or(Fails::Never("no record of it is reserved there"))?;
-        let record = &mut self.records[index];
-        let Some(old) = record.bytes.take() else { return Ok(()) };
-        if discard {
-            record.state = State::Discarded;
-        } else {
-            let mut bytes = vec![0; memory.size(old).unwrap_or(0) as usize];
-            if memory.read(&mut NoKernel, addr, &mut bytes).is_ok() {
-                let region = Region { writable: false, ..shape.region(Part::Value(self.made)) };
-                record.bytes = Some(memory.alloc(region, bytes)?);
+        let made = self.reserved(addr).ok_or(Fails::Never("no record of it is reserved there"))?;
+        if !discard {
+            let mut bytes =
+                vec![0; self.busy.get(&made).and_then(|id| memory.size(*id)).unwrap_or(0) as usize];
+            if memory.read(&mut NoKernel, addr, &mut bytes).is_err() {
+                return Err(Fails::Never("its bytes cannot be read"));
             }
-            record.state = State::Submitted;
+            let region = Region { writable: false, ..shape.region(Part::Value(made)) };
+            let id = memory.alloc(region, bytes)?;
+            if let Some(index) = self.index(made) {
+                self.records[index].bytes = Some(id);
+            }
         }
-        memory.free(old);
+        if let Some(id) = self.busy.remove(&made) {
+            memory.free(id);
+        }
         Ok(())
     }
 
@@ -147,7 +149,6 @@ impl Ring {
 
     /// The records that were submitted and are still there, oldest first.
     pub fn submitted(&self) -> impl Iterator<Item = RegionId> {
-        let done = self.records.iter().filter(|record| record.state == State::Submitted);
-        done.filter_map(|record| record.bytes)
+        self.records.iter().filter_map(|record| record.bytes)
     }
 }

@@ -274,6 +274,23 @@ fn fields_are_found_in_arrays_and_structures_within() {
     assert!(Fields::of(&btf, crowd).is_none(), "two million are too many");
 }
 
+/// As compilers leave it, with all variables at 0: where they are, only symbols say.
+#[test]
+fn the_fields_of_a_section_are_its_variables() {
+    let mut types = Builder::new();
+    let int = types.int("unsigned int", 4, false);
+    let lock = types.structure("bpf_spin_lock", &[Field::new("val", int)]);
+    let (number, locked) = (types.var("number", int, 1), types.var("locked", lock, 1));
+    let value_type = types.section(".data.own", 0, &[(number, 0, 4), (locked, 0, 4)]);
+    let btf = types.finish().expect("types").into();
+    let global = |ty, offset| image::Global { ty, offset, ..image::Global::default() };
+    let maps = vec![image::Map { value_type, ..def(MapType::ARRAY, 4, 12, 1) }];
+    let globals = vec![global(int, 0), global(lock, 8)];
+    let lab = made(&Image { btf, globals, ..image(maps) }).expect("a map");
+    let fields = &lab.maps.get(0).shape.fields;
+    assert_eq!((fields.at(0), fields.at(8)), (None, Some(fields::Field::SpinLock)));
+}
+
 #[test]
 fn queues_and_stacks() {
     for (map_type, order) in [(MapType::QUEUE, [K0, K1, K2]), (MapType::STACK, [K2, K1, K0])] {
@@ -308,15 +325,16 @@ fn queues_and_stacks() {
 fn a_storage_belongs_to_one_task() {
     let def = def(MapType::TASK_STORAGE, 4, 4, 0);
     let mut lab = lab(image::Map { flags: 1, key_type: 1, value_type: 1, ..def });
-    let (a, next) = (Slot { index: 1, generation: 5 }, Slot { index: 1, generation: 6 });
-    let other = Slot { index: 2, generation: 5 };
+    let (now, next) = (Slot { index: 1, generation: 5 }, Slot { index: 1, generation: 6 });
+    let a = storage::Owner::Task(now);
+    let other = storage::Owner::Task(Slot { index: 2, generation: 5 });
     let Lab { maps, memory, .. } = &mut lab;
     let (storage, shape, deleted) = maps.storage(0, MapType::TASK_STORAGE).expect("it is one");
     assert_eq!(storage.lookup(a), None);
     let addr = storage.create(memory, shape, a, Some(b"mine")).expect("room");
     let others = storage.create(memory, shape, other, None).expect("room");
     assert_eq!((storage.lookup(a), storage.lookup(other)), (Some(addr), Some(others)));
-    storage.drop_former(a, deleted);
+    storage.drop_former(now, deleted);
     assert_eq!(storage.lookup(a), Some(addr));
     storage.drop_former(next, deleted);
     assert_eq!((storage.lookup(a), storage.lookup(other)), (None, Some(others)));
@@ -460,6 +478,7 @@ fn what_no_kernel_makes_is_refused() {
         (def(MapType(15), 4, 4, 1), "the engine has no maps of type 15"),
         (def(MapType::ARRAY, 4, 8, u32::MAX), "memory is full"),
         (def(MapType::QUEUE, 0, 8, u32::MAX), "memory is full"),
+        (def(MapType::INSN_ARRAY, 4, 16, u32::MAX), "memory is full"),
     ] {
         let refused = made(&image(vec![def.clone()])).map(|_| ()).expect_err("it was made");
         assert!(refused.contains(why), "{def:?}: {refused}");
