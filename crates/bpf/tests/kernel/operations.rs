@@ -308,3 +308,41 @@ fn an_error_number_ends_the_attach() {
     let msg = &ran.exit().expect("it has ended").msg;
     assert!(msg.contains("ops.init() failed (-12)"), "{msg}");
 }
+
+#[test]
+fn cids_can_be_given() {
+    let init = Code::new()
+        // CPU 0 has cid 1, and CPU 1 has cid 0.
+        .bss(6, 504)
+        .put(6, 0, 1)
+        .copy(1, 6)
+        .mov(2, 8)
+        .call("scx_bpf_cid_override")
+        .mov(1, 0)
+        .call("scx_bpf_cpu_to_cid")
+        .kept(0)
+        .mov(1, 0)
+        .call("scx_bpf_cid_to_cpu")
+        .kept(1)
+        .mov(1, 0)
+        .frame(2, -24)
+        .mov(3, 24)
+        .call("scx_bpf_cid_topo")
+        .load(0, 10, -8)
+        .kept(2)
+        .done();
+    let with = |init: Code| {
+        let sched = image("sched_ext_ops_cid", &[enqueue(), ("init", init)]);
+        let sched = BpfScheduler::new(sched, &kernel()).expect("it has all that it needs");
+        Ran::new(sched, work(), 50)
+    };
+    assert_eq!(with(init).well().all(0), [1, 1, -1]);
+    for (size, why) in [
+        (4, "scx_bpf_cid_override: expected 8 bytes, got 4"),
+        (8, "cid 0 assigned to multiple cpus"),
+    ] {
+        let init = Code::new().bss(1, 504).mov(2, size).call("scx_bpf_cid_override").done();
+        let ran = with(init);
+        assert_eq!(ran.exit().map(|info| info.msg.as_str()), Some(why));
+    }
+}
