@@ -12,9 +12,11 @@ pub const MOST: usize = 65_536;
 /// freed are left out, as the kernel frees them with the task.
 pub fn json(dump: &MapDump, engine: &Engine) -> Json {
     match dump {
-        MapDump::Variables(all) => {
-            all.iter().map(|(name, value)| (name.clone(), plain(value))).collect::<Map<_, _>>().into()
-        }
+        MapDump::Variables(all) => all
+            .iter()
+            .map(|(name, value)| (name.clone(), plain(value)))
+            .collect::<Map<_, _>>()
+            .into(),
         MapDump::Elements { elements, more } => {
             let mut all: Vec<Json> =
                 elements.iter().filter_map(|element| self::element(element, engine)).collect();
@@ -66,8 +68,10 @@ fn plain(value: &Value) -> Json {
             bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
         }
         Value::List(all) => all.iter().map(plain).collect::<Vec<_>>().into(),
-        Value::Members(all) => {
-            all.iter().map(|(name, value)| (name.clone(), plain(value))).collect::<Map<_, _>>().into()
-        }
+        Value::Members(all) => all
+            .iter()
+            .map(|(name, value)| (name.clone(), plain(value)))
+            .collect::<Map<_, _>>()
+            .into(),
     }
 }
