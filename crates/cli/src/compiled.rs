@@ -37,8 +37,8 @@ pub(crate) fn load(
     let mut object = Object::parse(&bytes).map_err(|err| wrong(&err))?;
     fill_in(&mut object, &abi).map_err(|err| wrong(&err))?;
     for Setting { key, value } in set {
-        let unset = |err| wrong(&format_args!("--set {key}={value}: {err}"));
-        object.set(key, value).map_err(unset)?;
+        set_one(&mut object, key, value)
+            .map_err(|err| wrong(&format_args!("--set {key}={value}: {err}")))?;
     }
     let image = object.load(&abi).map_err(|err| wrong(&err))?;
     for note in &image.notes {
@@ -52,6 +52,17 @@ pub(crate) fn load(
         )),
         other => wrong(&other),
     })
+}
+
+/// `NAME=VALUE` for a variable, `NAME[]=N` for the length of an array or a map.
+fn set_one(object: &mut Object, key: &str, value: &str) -> Result<(), String> {
+    match key.strip_suffix("[]") {
+        None => object.set(key, value).map_err(|err| err.to_string()),
+        Some(name) => {
+            let len = value.parse().map_err(|_| "give a number of elements".to_owned())?;
+            object.set_len(name, len).map_err(|err| err.to_string())
+        }
+    }
 }
 
 /// What a scheduler's user space does before it loads it, as the agent does it on a real kernel: the

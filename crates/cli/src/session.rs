@@ -133,10 +133,19 @@ fn snapshot(engine: &Engine, plan: &Plan, sched: SchedId) -> Outcome {
         stats: engine.stats().clone(),
         lost: engine.lost_tasks(),
         tids: engine.tid_table().map_or(0, |table| table.len() as u64),
-        counters: plan.scheduler.counters(engine.scheduler_state(sched)),
+        counters: counters(engine, plan, sched),
         maps: maps(engine, plan, sched),
         events: engine.event_counters(sched),
     }
+}
+
+/// The scheduler's own. Those of the portable tid's header do not count here: the engine has tids.
+fn counters(engine: &Engine, plan: &Plan, sched: SchedId) -> Vec<(String, u64)> {
+    let mut counters = plan.scheduler.counters(engine.scheduler_state(sched));
+    if plan.compiled.is_some() {
+        counters.retain(|(name, _)| !name.starts_with("scx_tid_"));
+    }
+    counters
 }
 
 fn maps(engine: &Engine, plan: &Plan, sched: SchedId) -> Vec<(String, serde_json::Value)> {

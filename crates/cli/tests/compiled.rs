@@ -48,15 +48,58 @@ fn simple_is_clean() {
 
 #[test]
 fn the_same_run_is_the_same_bytes() {
-    let simple = object("simple");
-    let run = |seed| {
-        let args = [&["run", &simple, "--seed", seed, "--json", "-"], SHORT].concat();
-        scxlab(&args).stdout
-    };
-    let first = run("7");
-    assert!(!first.is_empty());
-    assert!(first == run("7"), "two runs with one seed differ");
-    assert!(first != run("8"), "the seed makes no difference");
+    for name in ["simple", "qmap"] {
+        let object = object(name);
+        let run = |seed| {
+            let args = [&["run", &object, "--seed", seed, "--json", "-"], SHORT].concat();
+            scxlab(&args).stdout
+        };
+        let first = run("7");
+        assert!(!first.is_empty());
+        assert!(first == run("7"), "{name}: two runs with one seed differ");
+        assert!(first != run("8"), "{name}: the seed makes no difference");
+    }
+}
+
+/// The compiled qmap does what its twin in Rust does: the same tasks, in the same order.
+#[test]
+fn qmap_is_as_its_twin() {
+    let qmap = object("qmap");
+    for key in ["key=tid", "key=pid"] {
+        let args = ["--workload", "nonleader-exec", "--set", key, "--cpus", "2"];
+        let (status, compiled) = report(&[&[&*qmap, "--set", "exiting=true"], &args[..]].concat());
+        let (twins, twin) = report(&[&["qmap", "--set", "exiting=on"], &args[..]].concat());
+        assert_eq!(status, twins, "{key}: {}", compiled["exit"]);
+        for part in ["exit", "tasks", "stalled", "dump"] {
+            assert_eq!(compiled[part], twin[part], "{key}: {part}");
+        }
+        // Its user space would ask for no tids; the command sees that it could use them.
+        let tids = if key == "key=tid" { &twin["tid"]["lookups"] } else { &twin["tid"]["misses"] };
+        assert_eq!(&compiled["tid"]["lookups"], tids, "{key}");
+        let counter = |report: &Value, name: &str| report["counters"][name].as_u64();
+        for name in ["enqueued", "dispatched", "reenqueued", "lookups_failed"] {
+            let count = counter(&compiled, name);
+            assert!(count.is_some() && count == counter(&twin, name), "{key}: {name}: {count:?}");
+        }
+    }
+}
+
+#[test]
+fn a_map_is_reported_by_its_types() {
+    let qmap = object("qmap");
+    let args = [&[&*qmap, "--dump-map", ".bss", "--dump-map", "task_slots"], SHORT].concat();
+    let (status, report) = report(&args);
+    assert_eq!(status, Some(0));
+    assert_eq!(report["maps"][".bss"]["enqueued"], report["counters"]["enqueued"]);
+    let slots = report["maps"]["task_slots"].as_array().expect("a list");
+    assert!(!slots.is_empty());
+    for slot in slots {
+        assert!(slot["key"]["tid"].as_u64() > Some(0) && slot["value"].is_object(), "{slot}");
+    }
+    let output = scxlab(&["run", &qmap, "--dump-map", "slots"]);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(err.contains("there is no such map") && err.contains("task_slots"), "{err}");
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub(super) struct Func {
     pub(super) program: Option<String>,
     /// It is loaded.
     pub(super) autoload: bool,
+    /// Somebody said whether it is to be loaded.
+    pub(super) decided: bool,
 }
 
 /// An instruction refers to something.
@@ -124,6 +126,7 @@ pub(super) fn find(elf: &Elf<'_>) -> Result<Vec<Func>, Error> {
             references: Vec::new(),
             program: (kind != TEXT).then(|| kind.to_owned()),
             autoload: kind.len() == section_name.len(),
+            decided: false,
         }
     };
     Ok(all.into_iter().map(function).collect())

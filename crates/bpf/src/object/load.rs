@@ -86,7 +86,9 @@ impl Object {
                 return Err(wrong(format!("its exception callback {callback} is not supported")));
             }
             if !function.autoload {
-                self.notes.push(format!("program {name} ({section}) is not loaded"));
+                if !function.decided {
+                    self.notes.push(format!("program {name} ({section}) is not loaded"));
+                }
                 continue;
             }
             if !kinds::is_known(section) {

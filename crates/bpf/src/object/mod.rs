@@ -41,7 +41,7 @@ pub use self::target::{Kernel, Target, version_code};
 pub use self::value::{Value, decode, encode};
 use self::variables::VarSection;
 use crate::Image;
-use crate::btf::{Btf, BtfExt, Kind, TypeId, linkage};
+use crate::btf::{Btf, BtfExt, Kind, Type, TypeId, linkage};
 use crate::image::{Map, MapType};
 
 /// `BPF_F_MMAPABLE`.
@@ -282,6 +282,36 @@ impl Object {
         Ok(())
     }
 
+    /// Gives a map so many entries, or an array that is the last variable of its section so many
+    /// elements: what a scheduler's user space does that knows how many CPUs there are.
+    ///
+    /// # Errors
+    /// There is nothing of this name that has a length, or it would be too large.
+    pub fn set_len(&mut self, name: &str, len: u32) -> Result<(), Error> {
+        if let Some(map) = self.maps.iter().position(|map| map.name == name) {
+            if self.data.values().any(|&data| data == map) {
+                return Err(Error::map(name, "a section of data has one value"));
+            }
+            self.maps[map].max_entries = len;
+            return Ok(());
+        }
+        let known = self.variables.iter().find(|variable| variable.name == name);
+        let missing = || Error::Variable(format!("there is no map and no array `{name}`"));
+        let Variable { section, place, .. } = known.ok_or_else(missing)?;
+        let ty = self.btf.resolve(place.ty).map_err(|err| Error::Variable(err.to_string()))?;
+        let Type::Array(array) = self.btf.ty(ty) else { return Err(missing()) };
+        let element = self.btf.size_of(array.element);
+        let element = element.map_err(|err| Error::Variable(err.to_string()))?;
+        let here = self.variables.iter().filter(|v| v.place.store == place.store);
+        if here.into_iter().any(|other| other.place.offset > place.offset) {
+            let what = format!("array `{name}` is not the last variable of {section}");
+            return Err(Error::Variable(what));
+        }
+        let bytes = u64::from(place.offset) + u64::from(element) * u64::from(len);
+        let (section, bytes) = (section.clone(), usize::try_from(bytes).unwrap_or(usize::MAX));
+        self.resize(&section, bytes)
+    }
+
     /// The names of all programs, with their sections, and whether they are loaded.
     pub fn programs(&self) -> impl Iterator<Item = (&str, &str, bool)> {
         self.functions.iter().filter_map(|function| {
@@ -289,7 +319,7 @@ impl Object {
         })
     }
 
-    /// Has a program loaded or left out. A struct_ops program is loaded if it is an operation: see
+    /// Has a program loaded, or left out without a note. A struct_ops program is loaded if it is an operation: see
     /// [`Object::clear_operation`].
     ///
     /// # Errors
@@ -298,7 +328,9 @@ impl Object {
         let is_it = |f: &&mut Func| f.name == program && f.program.is_some();
         let missing =
             || Error::Program { program: program.to_owned(), what: "it is not there".into() };
-        self.functions.iter_mut().find(is_it).ok_or_else(missing)?.autoload = autoload;
+        let function = self.functions.iter_mut().find(is_it).ok_or_else(missing)?;
+        function.autoload = autoload;
+        function.decided = true;
         Ok(())
     }
 

@@ -107,6 +107,7 @@ impl BpfScheduler {
         let (binding, maps) =
             bind::bind(&image, &mut memory, (&mut objects, &layouts), &mut missing)?;
         let kfuncs = kfuncs(&image, &mut missing);
+        others(&image, &mut missing);
         if !missing.is_empty() {
             return Err(LoadError::Missing(missing));
         }
@@ -153,6 +154,18 @@ impl BpfScheduler {
         match callee {
             Callee::Kfunc(index) => format!("{}()", self.image.kfuncs[index].name),
             Callee::Helper(number) => bpf_func::name(number),
+        }
+    }
+}
+
+/// Programs that somebody beside the core would have to run. One that is only run on demand, and that
+/// nobody asks for, does no harm.
+fn others(image: &Image, missing: &mut Vec<String>) {
+    for program in &image.programs {
+        let kind = program.section.split('/').next().unwrap_or_default();
+        if !matches!(kind, "struct_ops" | "struct_ops.s" | "syscall") {
+            let name = &image.functions[program.function].name;
+            missing.push(format!("programs of the kind {} ({name})", program.section));
         }
     }
 }
