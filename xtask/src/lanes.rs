@@ -76,7 +76,10 @@ pub const LANES: &[Lane] = &[
         name: "test",
         when: When::Test,
         needs: &[C_LINKER],
-        what: What::Cargo { args: &["test", "--workspace", "--exclude", "scxlab-agent"], env: &[] },
+        what: What::Cargo {
+            args: &["test", "--no-fail-fast", "--workspace", "--exclude", "scxlab-agent"],
+            env: &[],
+        },
     },
     // The agent, which needs C libraries.
     Lane {
