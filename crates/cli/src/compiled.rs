@@ -1,7 +1,5 @@
 //! A compiled scheduler for the engine: the file, filled in as its own user space would.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use scxlab_bpf::abi::{Abi, Version};
@@ -9,6 +7,7 @@ use scxlab_bpf::object::{Object, limits};
 use scxlab_bpf::sched::{BpfScheduler, LoadError};
 
 use crate::args::Setting;
+use crate::input;
 use crate::output::{aside, reason};
 use crate::status::Failure;
 
@@ -89,13 +88,7 @@ fn fill_in(object: &mut Object, abi: &Abi) -> Result<(), scxlab_bpf::object::Err
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let cannot = |err| format!("cannot read it: {}", reason(&err));
-    let file = File::open(path).map_err(cannot)?;
-    let mut bytes = Vec::new();
-    // A byte more than may be there: enough to see that it is too long, of a device too.
-    file.take(limits::FILE as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() > limits::FILE {
-        return Err(format!("it has more than {} bytes", limits::FILE));
-    }
-    Ok(bytes)
+    let read = input::read(path, limits::FILE);
+    let bytes = read.map_err(|err| format!("cannot read it: {}", reason(&err)))?;
+    bytes.ok_or_else(|| format!("it has more than {} bytes", limits::FILE))
 }

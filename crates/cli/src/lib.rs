@@ -18,6 +18,7 @@ mod compiled;
 pub mod demo;
 pub mod duration;
 pub mod human;
+mod input;
 pub mod kernels;
 mod maps;
 pub mod output;

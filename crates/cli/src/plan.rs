@@ -1,7 +1,5 @@
 //! From the command line to a run: finds the scheduler and the workload, and sets up the machine.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +12,7 @@ use scxlab_workload::{MAX_TEXT, Workload};
 use crate::args::{MachineArgs, RunArgs, Setting};
 use crate::compiled;
 use crate::duration;
+use crate::input;
 use crate::output::reason;
 use crate::status::Failure;
 
@@ -208,14 +207,8 @@ pub(crate) fn workload(name: &str, cpus: usize) -> Result<(Workload, Option<Stri
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    // A byte more than may be there: enough to see that it is too long, of a device too.
-    let most = MAX_TEXT as u64 + 1;
-    let file = File::open(path).map_err(|err| reason(&err))?;
-    file.take(most).read_to_end(&mut bytes).map_err(|err| reason(&err))?;
-    if bytes.len() > MAX_TEXT {
-        return Err(format!("it has more than {MAX_TEXT} bytes"));
-    }
+    let bytes = input::read(path, MAX_TEXT).map_err(|err| reason(&err))?;
+    let bytes = bytes.ok_or_else(|| format!("it has more than {MAX_TEXT} bytes"))?;
     String::from_utf8(bytes).map_err(|err| {
         let line = 1 + err.as_bytes()[..err.utf8_error().valid_up_to()]
             .iter()
