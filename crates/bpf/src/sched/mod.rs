@@ -33,11 +33,11 @@ use self::kfunc::{Arena, EventPlaces, Kfunc};
 use self::object::{Layouts, Objects};
 use self::ops::Programs;
 use self::state::Inner;
-use crate::Image;
 use crate::abi::Abi;
 use crate::btf::Type;
 use crate::insn::pseudo;
 use crate::machine::{Binding, Callee, Code, DecodeError, Full, Memory};
+use crate::{Image, Insn};
 
 /// Bytes of memory that a scheduler may use.
 const MEMORY: u64 = 4 << 30;
@@ -189,15 +189,13 @@ fn counters(image: &Image, binding: &Binding) -> Vec<(String, u64, usize)> {
 
 /// What each kernel function is, and whether all helpers are there.
 fn kfuncs(image: &Image, missing: &mut Vec<String>) -> Vec<Kfunc> {
-    /// `BPF_JMP | BPF_CALL`.
-    const CALL: u8 = 0x85;
     let user = |insn| {
         let mut functions = image.functions.iter();
         let function = functions.find(|f| (f.start..f.start + f.len).contains(&insn));
         function.map_or_else(String::new, |f| format!(" (called by {})", f.name))
     };
     let mut named = std::collections::BTreeSet::new();
-    for (insn, call) in image.insns.iter().enumerate().filter(|(_, insn)| insn.code == CALL) {
+    for (insn, call) in image.insns.iter().enumerate().filter(|(_, insn)| insn.code == Insn::CALL) {
         let poisoned = image.poison.binary_search_by_key(&insn, |poison| poison.insn).is_ok();
         let number = call.imm as u32;
         let what = match call.src {

@@ -23,8 +23,7 @@ use crate::status::Failure;
 /// How often to look whether somebody wants to stop.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long nothing may come from the agent. In a run it says something every second, and a check of
-/// a claim may take 45 s.
+/// How long nothing may come from the agent. While a workload plays it says something every second.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long the agent may take to end its workload and put everything back. It gives itself less.
