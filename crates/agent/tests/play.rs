@@ -199,8 +199,7 @@ fn a_workload_that_has_ended_can_be_told() {
     stagehand::kill(stagehand::pid_of(&player, "brief"));
     until("the end", || !player.is_alive());
     assert!(player.is_kept());
-    let counts = player.counts();
-    assert_eq!((counts.forked, counts.exited), (1, 1));
+    stagehand::until_counted(&player, 1, 1);
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn a_barrier_waits_for_all() {
     let player = play(&meeting);
     until_there(&player, &["main", "gate", "comes", "comes"]);
     until_all_sleep(&player);
-    assert_eq!(player.counts().forked, 4);
+    until_counted(&player, 4, 0);
     open(&player, "gate");
     until_there(&player, &["main", "comes", "comes", "after", "after", "after"]);
 }

@@ -130,6 +130,20 @@ pub fn until(what: &str, mut there: impl FnMut() -> bool) {
     }
 }
 
+/// Waits for both figures to be these: a new task may run, and end, before its creator counts it.
+pub fn until_counted(player: &Player, forked: u64, exited: u64) {
+    let begin = Instant::now();
+    loop {
+        let counts = player.counts();
+        if (counts.forked, counts.exited) == (forked, exited) {
+            return;
+        }
+        let soon = counts.forked <= forked && counts.exited <= exited;
+        assert!(soon && begin.elapsed() < PATIENCE, "not {forked} and {exited}: {counts:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// A program whose one process starts at its first instruction, under the first of the names.
 pub fn program(code: Vec<Instr>, names: &[&str]) -> Program {
     let start = Start::new(Pc(0), 0);
