@@ -202,7 +202,32 @@ struct bpf_res_spin_lock {
 int bpf_res_spin_lock_irqsave(struct bpf_res_spin_lock *lock, unsigned long *flags) __ksym;
 void bpf_res_spin_unlock_irqrestore(struct bpf_res_spin_lock *lock, unsigned long *flags) __ksym;
 
-#define __arena __attribute__((address_space(1)))
+/*
+ * A pointer into an arena, as user space has it. So do maps and the arena itself hold it; a program
+ * may use what arena_ptr() makes of it. In so many words, though clang has an address space for
+ * this and puts in the casts by itself: 18 does not yet, and 19 leaves some out, which the verifier
+ * then refuses.
+ */
+#define __arena __attribute__((noderef))
+
+/* A variable in the arena: arena_ptr(&variable). The name of the section is libbpf's. */
+#define SEC_ARENA SEC(".addr_space.1")
+
+/* The instruction addr_space_cast(reg, 0, 1) by its bytes: the assembler of 18 does not know it. */
+static __always_inline void *arena_ptr(const void __arena *ptr)
+{
+	u64 reg = (u64)ptr;
+
+	asm(".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n"
+	    ".ifc %0, r\\n\n"
+	    ".byte 0xbf, \\n * 0x11\n"
+	    ".short 1\n"
+	    ".long 1\n"
+	    ".endif\n"
+	    ".endr"
+	    : "+r"(reg));
+	return (void *)reg;
+}
 
 void __arena *bpf_arena_alloc_pages(void *map, void __arena *addr, u32 page_cnt, int node_id,
 				    u64 flags) __ksym;

@@ -85,7 +85,7 @@ struct {
 	__ulong(map_extra, 1ull << 44);
 } arena SEC(".maps");
 
-struct shared __arena shared;
+struct shared shared SEC_ARENA;
 
 static __always_inline void look(struct task_struct *p)
 {
@@ -123,9 +123,10 @@ void BPF_STRUCT_OPS(tree_enqueue, struct task_struct *p, u64 enq_flags)
 /* Its own tasks and those of the one below come first in turns. */
 void BPF_STRUCT_OPS(tree_dispatch, s32 cid, struct task_struct *prev)
 {
-	u64 child = shared.child;
+	struct shared *here = arena_ptr(&shared);
+	u64 child = here->child;
 
-	if (child && (shared.turn++ & 1) && scx_bpf_sub_dispatch(child))
+	if (child && (here->turn++ & 1) && scx_bpf_sub_dispatch(child))
 		return;
 	if (!scx_bpf_dsq_move_to_local(QUEUE) && child)
 		scx_bpf_sub_dispatch(child);
@@ -144,24 +145,25 @@ void BPF_STRUCT_OPS(tree_enable, struct task_struct *p)
 
 s32 BPF_STRUCT_OPS(tree_sub_attach, struct scx_sub_attach_args *args)
 {
+	struct shared *here = arena_ptr(&shared);
 	u32 i, nr_cids;
 
-	shared.child = args->ops->sub_cgroup_id;
+	here->child = args->ops->sub_cgroup_id;
 	if (!bpf_ksym_exists(scx_bpf_sub_grant))
 		return 0;
 	nr_cids = scx_bpf_nr_cids();
-	shared.cids.nr_cids = nr_cids;
-	shared.cids.alloc_words = sizeof(shared.cids.bits) / 8;
+	here->cids.nr_cids = nr_cids;
+	here->cids.alloc_words = sizeof(here->cids.bits) / 8;
 	bpf_for(i, 0, nr_cids)
-		shared.cids.bits[i / 64 % 8] |= 1ull << (i % 64);
-	granted = scx_bpf_sub_grant(shared.child, __SCX_CAP_ENQ | __SCX_CAP_ENQ_IMMED, &shared.cids,
+		here->cids.bits[i / 64 % 8] |= 1ull << (i % 64);
+	granted = scx_bpf_sub_grant(here->child, __SCX_CAP_ENQ | __SCX_CAP_ENQ_IMMED, &shared.cids,
 				    NULL);
 	return 0;
 }
 
 void BPF_STRUCT_OPS(tree_sub_detach, struct scx_sub_detach_args *args)
 {
-	shared.child = 0;
+	((struct shared *)arena_ptr(&shared))->child = 0;
 }
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(tree_init)

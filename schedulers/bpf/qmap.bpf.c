@@ -69,15 +69,11 @@ struct task_ctx {
 	bool force_local;
 };
 
-typedef struct task_ctx __arena task_ctx_t;
-
 struct fifo {
-	task_ctx_t *head;
-	task_ctx_t *tail;
+	struct task_ctx __arena *head;
+	struct task_ctx __arena *tail;
 	u32 index;
 };
-
-typedef struct fifo __arena fifo_t;
 
 struct cpu_ctx {
 	/* The FIFO at hand, and how many more to take from it. */
@@ -96,19 +92,19 @@ struct {
 
 #define PAGE_BYTES 4096
 
-struct fifo __arena fifos[FIFOS];
-struct cpu_ctx __arena cpus[MAX_CPUS];
+struct fifo fifos[FIFOS] SEC_ARENA;
+struct cpu_ctx cpus[MAX_CPUS] SEC_ARENA;
 /* Not a bitmap: an arena has no atomic and with a result (arch/x86 in 7.2). */
-u32 __arena idle_cpus[MAX_CPUS];
+u32 idle_cpus[MAX_CPUS] SEC_ARENA;
 
 /* All contexts: those that are free again, and, from `nr_used` on, those that were never used. */
 struct slab {
-	task_ctx_t *ctxs;
-	task_ctx_t *free;
+	struct task_ctx __arena *ctxs;
+	struct task_ctx __arena *free;
 	u32 nr_used;
 };
 
-struct slab __arena slab;
+struct slab slab SEC_ARENA;
 
 struct locked {
 	struct bpf_res_spin_lock lock;
@@ -125,7 +121,7 @@ struct {
 #define SLAB_LOCK FIFOS
 
 struct task_slot {
-	task_ctx_t *ctx;
+	struct task_ctx __arena *ctx;
 };
 
 struct {
@@ -159,7 +155,33 @@ static __always_inline void unlock(struct locked *locked, unsigned long *flags)
 	bpf_res_spin_unlock_irqrestore(&locked->lock, flags);
 }
 
-static __always_inline task_ctx_t *ctx_of(struct task_struct *p)
+/* A context, a FIFO, a CPU and the slab, to be used. */
+static __always_inline struct task_ctx *ctx_at(struct task_ctx __arena *tctx)
+{
+	return arena_ptr(tctx);
+}
+
+static __always_inline struct fifo *fifo_at(struct fifo __arena *fifo)
+{
+	return arena_ptr(fifo);
+}
+
+static __always_inline struct cpu_ctx *cpu_at(u32 cpu)
+{
+	return arena_ptr(&cpus[cpu % MAX_CPUS]);
+}
+
+static __always_inline u32 *idle_at(u32 cpu)
+{
+	return arena_ptr(&idle_cpus[cpu % MAX_CPUS]);
+}
+
+static __always_inline struct slab *slab_at(void)
+{
+	return arena_ptr(&slab);
+}
+
+static __always_inline struct task_ctx __arena *ctx_of(struct task_struct *p)
 {
 	struct task_slot *slot;
 
@@ -168,67 +190,71 @@ static __always_inline task_ctx_t *ctx_of(struct task_struct *p)
 	return slot ? slot->ctx : NULL;
 }
 
-static __always_inline void unlink_ctx(fifo_t *fifo, task_ctx_t *tctx)
+static __always_inline void unlink_ctx(struct fifo __arena *fifo, struct task_ctx __arena *tctx)
 {
-	if (tctx->prev)
-		tctx->prev->next = tctx->next;
+	struct task_ctx __arena *next = ctx_at(tctx)->next, *prev = ctx_at(tctx)->prev;
+
+	if (prev)
+		ctx_at(prev)->next = next;
 	else
-		fifo->head = tctx->next;
-	if (tctx->next)
-		tctx->next->prev = tctx->prev;
+		fifo_at(fifo)->head = next;
+	if (next)
+		ctx_at(next)->prev = prev;
 	else
-		fifo->tail = tctx->prev;
-	tctx->fifo = NULL;
+		fifo_at(fifo)->tail = prev;
+	ctx_at(tctx)->fifo = NULL;
 }
 
-static __always_inline void push(u32 index, task_ctx_t *tctx)
+static __always_inline void push(u32 index, struct task_ctx __arena *tctx)
 {
-	fifo_t *fifo = &fifos[index];
+	struct fifo __arena *fifo = &fifos[index];
 	unsigned long flags;
 	struct locked *locked = lock(index, &flags);
+	struct task_ctx __arena *tail;
 
 	if (!locked)
 		return;
-	tctx->fifo = fifo;
-	tctx->next = NULL;
-	tctx->prev = fifo->tail;
-	if (fifo->tail)
-		fifo->tail->next = tctx;
+	tail = fifo_at(fifo)->tail;
+	ctx_at(tctx)->fifo = fifo;
+	ctx_at(tctx)->next = NULL;
+	ctx_at(tctx)->prev = tail;
+	if (tail)
+		ctx_at(tail)->next = tctx;
 	else
-		fifo->head = tctx;
-	fifo->tail = tctx;
+		fifo_at(fifo)->head = tctx;
+	fifo_at(fifo)->tail = tctx;
 	unlock(locked, &flags);
 }
 
-static __always_inline task_ctx_t *pop(u32 index)
+static __always_inline struct task_ctx __arena *pop(u32 index)
 {
-	fifo_t *fifo = &fifos[index];
+	struct fifo __arena *fifo = &fifos[index];
 	unsigned long flags;
 	struct locked *locked = lock(index, &flags);
-	task_ctx_t *tctx;
+	struct task_ctx __arena *tctx;
 
 	if (!locked)
 		return NULL;
-	tctx = fifo->head;
+	tctx = fifo_at(fifo)->head;
 	if (tctx)
 		unlink_ctx(fifo, tctx);
 	unlock(locked, &flags);
 	return tctx;
 }
 
-static __always_inline void remove(task_ctx_t *tctx)
+static __always_inline void remove(struct task_ctx __arena *tctx)
 {
-	fifo_t *fifo = tctx->fifo;
+	struct fifo __arena *fifo = ctx_at(tctx)->fifo;
 	struct locked *locked;
 	unsigned long flags;
 
 	if (!fifo)
 		return;
-	locked = lock(fifo->index, &flags);
+	locked = lock(fifo_at(fifo)->index, &flags);
 	if (!locked)
 		return;
 	/* A pop may have been faster. */
-	if (tctx->fifo == fifo)
+	if (ctx_at(tctx)->fifo == fifo)
 		unlink_ctx(fifo, tctx);
 	unlock(locked, &flags);
 }
@@ -254,7 +280,7 @@ static __always_inline u64 slice_ns(void)
 
 static __always_inline bool claim_idle(u32 cpu)
 {
-	u32 __arena *idle = &idle_cpus[cpu % MAX_CPUS];
+	u32 *idle = idle_at(cpu);
 
 	return *idle && __sync_lock_test_and_set(idle, 0);
 }
@@ -278,7 +304,7 @@ static __always_inline s32 pick_idle_cpu(struct task_struct *p, s32 prev)
 
 s32 BPF_STRUCT_OPS(qmap_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
 {
-	task_ctx_t *tctx = ctx_of(p);
+	struct task_ctx __arena *tctx = ctx_of(p);
 	s32 cpu;
 
 	if (!tctx)
@@ -286,21 +312,21 @@ s32 BPF_STRUCT_OPS(qmap_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wak
 	cpu = pick_idle_cpu(p, prev_cpu);
 	if (cpu < 0)
 		return prev_cpu;
-	tctx->force_local = true;
+	ctx_at(tctx)->force_local = true;
 	return cpu;
 }
 
 void BPF_STRUCT_OPS(qmap_enqueue, struct task_struct *p, u64 enq_flags)
 {
-	task_ctx_t *tctx = ctx_of(p);
+	struct task_ctx __arena *tctx = ctx_of(p);
 	s32 cpu;
 
 	if (!tctx)
 		return;
 	if (enq_flags & SCX_ENQ_REENQ)
 		COUNT(reenqueued);
-	if (tctx->force_local) {
-		tctx->force_local = false;
+	if (ctx_at(tctx)->force_local) {
+		ctx_at(tctx)->force_local = false;
 		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, slice_ns(), enq_flags);
 		return;
 	}
@@ -319,7 +345,7 @@ void BPF_STRUCT_OPS(qmap_enqueue, struct task_struct *p, u64 enq_flags)
 
 void BPF_STRUCT_OPS(qmap_dequeue, struct task_struct *p, u64 deq_flags)
 {
-	task_ctx_t *tctx = ctx_of(p);
+	struct task_ctx __arena *tctx = ctx_of(p);
 
 	COUNT(dequeued);
 	if (tctx)
@@ -342,19 +368,19 @@ static __always_inline void dispatch_task(struct task_struct *p, s32 cpu)
 }
 
 /* Whether there still is a task to the context. */
-static __always_inline bool dispatch_ctx(task_ctx_t *tctx, s32 cpu)
+static __always_inline bool dispatch_ctx(struct task_ctx __arena *tctx, s32 cpu)
 {
 	struct task_struct *p;
 
 	if (key == key_pid) {
-		p = bpf_task_from_pid(tctx->pid);
+		p = bpf_task_from_pid(ctx_at(tctx)->pid);
 		if (p) {
 			dispatch_task(p, cpu);
 			bpf_task_release(p);
 			return true;
 		}
 	} else {
-		p = scx_tid_to_task(tctx->tid);
+		p = scx_tid_to_task(ctx_at(tctx)->tid);
 		if (p) {
 			dispatch_task(p, cpu);
 			return true;
@@ -366,9 +392,9 @@ static __always_inline bool dispatch_ctx(task_ctx_t *tctx, s32 cpu)
 
 void BPF_STRUCT_OPS(qmap_dispatch, s32 cpu, struct task_struct *prev)
 {
-	struct cpu_ctx __arena *cpuc = &cpus[(u32)cpu % MAX_CPUS];
+	struct cpu_ctx *cpuc = cpu_at(cpu);
 	u32 i, left = batch;
-	task_ctx_t *tctx;
+	struct task_ctx __arena *tctx;
 
 	if (move_shared_to_local())
 		return;
@@ -397,46 +423,48 @@ void BPF_STRUCT_OPS(qmap_dispatch, s32 cpu, struct task_struct *prev)
 
 void BPF_STRUCT_OPS(qmap_update_idle, s32 cpu, bool idle)
 {
-	idle_cpus[(u32)cpu % MAX_CPUS] = idle;
+	*idle_at(cpu) = idle;
 }
 
 /* NULL if all are in use. */
-static __always_inline task_ctx_t *alloc_ctx(void)
+static __always_inline struct task_ctx __arena *alloc_ctx(void)
 {
 	unsigned long flags;
 	struct locked *locked = lock(SLAB_LOCK, &flags);
-	task_ctx_t *tctx = NULL;
+	struct slab *slab = slab_at();
+	struct task_ctx __arena *tctx = NULL;
 
 	USES_ARENA(arena);
 	if (!locked)
 		return NULL;
-	if (slab.free) {
-		tctx = slab.free;
-		slab.free = tctx->next;
-	} else if (slab.nr_used < max_tasks) {
-		tctx = &slab.ctxs[slab.nr_used];
-		slab.nr_used++;
+	if (slab->free) {
+		tctx = slab->free;
+		slab->free = ctx_at(tctx)->next;
+	} else if (slab->nr_used < max_tasks) {
+		tctx = &slab->ctxs[slab->nr_used];
+		slab->nr_used++;
 	}
 	unlock(locked, &flags);
 	return tctx;
 }
 
-static __always_inline void free_ctx(task_ctx_t *tctx)
+static __always_inline void free_ctx(struct task_ctx __arena *tctx)
 {
 	unsigned long flags;
 	struct locked *locked = lock(SLAB_LOCK, &flags);
+	struct slab *slab = slab_at();
 
 	if (!locked)
 		return;
-	tctx->next = slab.free;
-	slab.free = tctx;
+	ctx_at(tctx)->next = slab->free;
+	slab->free = tctx;
 	unlock(locked, &flags);
 }
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init_task, struct task_struct *p, struct scx_init_task_args *args)
 {
 	struct task_slot *slot;
-	task_ctx_t *tctx;
+	struct task_ctx __arena *tctx;
 	s32 err;
 
 	err = scx_tid_init_task(p);
@@ -449,12 +477,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init_task, struct task_struct *p, struct scx_i
 		scx_bpf_error("task_ctx slab exhausted (max_tasks=%u)", max_tasks);
 		return -ENOMEM;
 	}
-	tctx->next = NULL;
-	tctx->prev = NULL;
-	tctx->fifo = NULL;
-	tctx->tid = scx_tid_of_task(p);
-	tctx->pid = p->pid;
-	tctx->force_local = false;
+	*ctx_at(tctx) = (struct task_ctx){ .tid = scx_tid_of_task(p), .pid = p->pid };
 	slot->ctx = tctx;
 	return 0;
 }
@@ -462,7 +485,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init_task, struct task_struct *p, struct scx_i
 void BPF_STRUCT_OPS(qmap_exit_task, struct task_struct *p, struct scx_exit_task_args *args)
 {
 	struct task_slot *slot;
-	task_ctx_t *tctx;
+	struct task_ctx __arena *tctx;
 
 	USES_ARENA(arena);
 	scx_tid_exit_task(p);
@@ -478,18 +501,18 @@ void BPF_STRUCT_OPS(qmap_exit_task, struct task_struct *p, struct scx_exit_task_
 /* Walks without locks, as scx_bpf_dump() may not be called under one: a snapshot at best. */
 void BPF_STRUCT_OPS(qmap_dump, struct scx_dump_ctx *dctx)
 {
-	task_ctx_t *tctx;
+	struct task_ctx __arena *tctx;
 	u32 i;
 
 	USES_ARENA(arena);
 	bpf_for(i, 0, FIFOS) {
 		scx_bpf_dump("QMAP FIFO[%u]:", i);
-		tctx = fifos[i].head;
+		tctx = fifo_at(&fifos[i])->head;
 		bpf_repeat(4096) {
 			if (!tctx)
 				break;
-			scx_bpf_dump(" %d:%llu", tctx->pid, tctx->tid);
-			tctx = tctx->next;
+			scx_bpf_dump(" %d:%llu", ctx_at(tctx)->pid, ctx_at(tctx)->tid);
+			tctx = ctx_at(tctx)->next;
 		}
 		scx_bpf_dump("\n");
 	}
@@ -497,7 +520,7 @@ void BPF_STRUCT_OPS(qmap_dump, struct scx_dump_ctx *dctx)
 
 void BPF_STRUCT_OPS(qmap_dump_cpu, struct scx_dump_ctx *dctx, s32 cpu, bool idle)
 {
-	struct cpu_ctx __arena *cpuc = &cpus[(u32)cpu % MAX_CPUS];
+	struct cpu_ctx *cpuc = cpu_at(cpu);
 
 	if (!idle)
 		scx_bpf_dump("QMAP: dsp_idx=%u dsp_cnt=%u", cpuc->dsp_idx, cpuc->dsp_cnt);
@@ -505,10 +528,10 @@ void BPF_STRUCT_OPS(qmap_dump_cpu, struct scx_dump_ctx *dctx, s32 cpu, bool idle
 
 void BPF_STRUCT_OPS(qmap_dump_task, struct scx_dump_ctx *dctx, struct task_struct *p)
 {
-	task_ctx_t *tctx = ctx_of(p);
+	struct task_ctx __arena *tctx = ctx_of(p);
 
 	if (tctx)
-		scx_bpf_dump("QMAP: force_local=%d", tctx->force_local);
+		scx_bpf_dump("QMAP: force_local=%d", ctx_at(tctx)->force_local);
 }
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init)
@@ -516,25 +539,26 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init)
 	u32 pages = ((u64)max_tasks * sizeof(struct task_ctx) + PAGE_BYTES - 1) / PAGE_BYTES;
 	u32 i, nr_cpus = scx_bpf_nr_cpu_ids();
 	const struct cpumask *online;
+	struct slab *slab = slab_at();
 
 	if (nr_cpus > MAX_CPUS) {
 		scx_bpf_error("%u CPUs, and room for %d", nr_cpus, MAX_CPUS);
 		return -EINVAL;
 	}
 	/* It stays when the scheduler is detached, and is there when it is attached again. */
-	if (!slab.ctxs)
-		slab.ctxs = bpf_arena_alloc_pages(&arena, NULL, pages, -1, 0);
-	if (!slab.ctxs) {
+	if (!slab->ctxs)
+		slab->ctxs = bpf_arena_alloc_pages(&arena, NULL, pages, -1, 0);
+	if (!slab->ctxs) {
 		scx_bpf_error("no memory for %u task contexts", max_tasks);
 		return -ENOMEM;
 	}
 	bpf_for(i, 0, FIFOS)
-		fifos[i].index = i;
+		fifo_at(&fifos[i])->index = i;
 	/* update_idle() tells of changes only: a CPU that has been idle would never be used. */
 	online = scx_bpf_get_online_cpumask();
 	bpf_for(i, 0, nr_cpus) {
 		if (bpf_cpumask_test_cpu(i, online))
-			idle_cpus[i % MAX_CPUS] = true;
+			*idle_at(i) = true;
 	}
 	scx_bpf_put_cpumask(online);
 	return scx_can_create_dsq() ? scx_bpf_create_dsq(SHARED_DSQ, -1) : 0;
