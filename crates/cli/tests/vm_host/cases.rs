@@ -24,6 +24,7 @@ pub const CASES: &[Case] = &[
     ("a_termination_leaves_nothing", a_termination_leaves_nothing),
     ("a_command_that_is_killed_leaves_nothing", a_command_that_is_killed_leaves_nothing),
     ("an_agent_that_is_killed_is_told", an_agent_that_is_killed_is_told),
+    ("one_without_a_link_goes_with_its_agent", one_without_a_link_goes_with_its_agent),
     ("another_scheduler_is_left_alone", another_scheduler_is_left_alone),
     ("what_is_not_reported_is_named", what_is_not_reported_is_named),
     ("one_that_leaves_no_word_is_asked_of_the_log", one_that_leaves_no_word_is_asked_of_the_log),
@@ -95,9 +96,13 @@ struct Middle {
 
 impl Middle {
     fn new() -> Self {
+        Self::of("simple")
+    }
+
+    fn of(scheduler: &str) -> Self {
         let file = "/tmp/workload.json";
         fs::write(file, WORKLOAD).expect("it is written");
-        let run = format!("run simple --on host --duration 100s --workload {file}");
+        let run = format!("run {scheduler} --on host --duration 100s --workload {file}");
         let mut command = scxlab(&run);
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let middle = Self { command: command.expect("it starts"), file };
@@ -154,8 +159,17 @@ fn a_command_that_is_killed_leaves_nothing() {
 
 /// Its scheduler goes with it at once, and its keeper ends the workload.
 fn an_agent_that_is_killed_is_told() {
+    the_agent_is_killed(Middle::new);
+}
+
+/// Nor does a scheduler stay that the kernel would keep.
+fn one_without_a_link_goes_with_its_agent() {
+    the_agent_is_killed(|| Middle::of("/bin/bpf/unlinked.bpf.o"));
+}
+
+fn the_agent_is_killed(middle: impl FnOnce() -> Middle) {
     let before = Left::look();
-    let middle = Middle::new();
+    let middle = middle();
     let agents = processes().into_iter().filter(|line| line.contains("(scxlab-agent)"));
     let pids: Vec<i32> = agents.filter_map(|line| line.split(' ').next()?.parse().ok()).collect();
     kill(Pid::from_raw(pids[0]), Signal::SIGKILL).expect("it is there");

@@ -66,7 +66,7 @@ fn run<'a>(names: &[&'a str]) -> Vec<&'a str> {
     ];
     // Those of this binary, which is the guest's `/init`, are there anyway.
     files.extend(libraries(&command).into_iter().map(|path| (path.clone(), path)));
-    files.extend(["qmap", "simple", "mute", "watch", "lookup", "tree"].map(bpf));
+    files.extend(["qmap", "simple", "mute", "unlinked", "watch", "lookup", "tree"].map(bpf));
     let kernel = scxlab_kernels::find("7.2").expect("there is a kernel");
     let limits = Limits { silence: LONGEST, ..Limits::default() };
     let machine = Machine { accel: Accel::Tcg, limits, ..Machine::new(kernel.image, 2) };
