@@ -319,8 +319,8 @@ impl Object {
         })
     }
 
-    /// Has a program loaded, or left out without a note. A struct_ops program is loaded if it is an operation: see
-    /// [`Object::clear_operation`].
+    /// Has a program loaded, or left out without a note. A struct_ops program is loaded if it is an
+    /// operation: see [`Object::clear_operation`].
     ///
     /// # Errors
     /// There is none of this name.
