@@ -65,8 +65,11 @@ pub fn run(title: &str, report: &Report, hints: &Hints, terminal: &Terminal) -> 
     out.push_str(&counts(report, width));
     out.push('\n');
     out.push_str(&hints.text(report, width));
+    if !report.prog_runs.is_empty() {
+        out.push('\n');
+    }
     for part in &report.prog_runs {
-        let _ = write!(out, "\n{}", wrap(&prog_run(part), "", width));
+        out.push_str(&wrap(&prog_run(part), "", width));
     }
     for (name, content) in &report.maps.0 {
         let _ = write!(out, "\n{}\n{}", terminal.bold(&format!("Map {name}")), map(content));
@@ -87,7 +90,7 @@ fn prog_run(part: &ProgRunPart) -> String {
     };
     let name = &part.name;
     let Some(retval) = part.retval else {
-        return format!("{name}, {when}: did not return; the scheduler had ended");
+        return format!("{name}, {when}: did not return; the scheduler has ended");
     };
     let returned = match retval as i32 {
         negative @ ..0 => format!("{negative} ({retval:#x})"),
