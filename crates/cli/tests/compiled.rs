@@ -200,7 +200,7 @@ fn what_is_wrong_is_said_in_one_message() {
         (&[&simple, "--prog-run", "tune"], "there is no such program; it has none"),
         (&[&beside, "--prog-run", "tnue"], "there is no such program; did you mean `tune`?"),
         (&[&beside, "--prog-run", "on_exit"], "no program of the kind syscall"),
-        (&[&beside, "--prog-run", "tune@1h"], "at 1 h the run has ended"),
+        (&[&beside, "--prog-run", "tune@1h"], "at 3600s the run has ended; it takes 10s"),
         (&[&beside, "--prog-run", "wild=00"], "the context, 1 byte, in wild"),
         (&[&beside, "--prog-run", "tune", "--on", "vm:7.2"], "leave it out, or give --on engine"),
     ] {
