@@ -8,7 +8,6 @@ use scxlab_engine::{Cx, Task, Tracepoint, TracepointSet};
 use super::BpfScheduler;
 use super::call::{Arg, Failed};
 use super::kfunc::{self, Kind};
-use super::state::State;
 use crate::insn::pseudo;
 use crate::machine::Region;
 use crate::{Image, Insn};
@@ -189,23 +188,11 @@ impl BpfScheduler {
 
     /// A tracepoint is passed: runs the programs that are there.
     pub(super) fn passes(&self, cx: &mut Cx<'_>, at: &Tracepoint<Task<'_>>) {
-        let cpu = cx.this_cpu().0;
         let here = self.others.traces.iter().filter(|(kind, _)| *kind == at.kind());
         for &(_, function) in here {
-            // A program is not run within itself on a CPU (`bpf_trace_run*()`).
-            let key = (function, cpu);
-            let Some(inner) = cx.state::<State>().and_then(|state| state.0.as_deref_mut()) else {
-                continue;
-            };
-            if inner.tracing.contains(&key) {
-                continue;
-            }
-            inner.tracing.push(key);
-            let result = self.at_tracepoint(cx, function, at);
-            if let Some(inner) = cx.state::<State>().and_then(|state| state.0.as_deref_mut()) {
-                inner.tracing.retain(|running| *running != key);
-            }
-            if let Err(failed) = result {
+            // None of what it may call passes a tracepoint before it returns, so it is not run within
+            // itself, which the kernel would not do (`bpf_trace_run*()`).
+            if let Err(failed) = self.at_tracepoint(cx, function, at) {
                 let name = &self.code.functions()[function].name;
                 let why = ProgRunError::from(failed);
                 cx.fault(format!("the program {name}: {why}"));

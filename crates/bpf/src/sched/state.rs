@@ -52,8 +52,6 @@ pub(super) struct Inner {
     /// What programs printed.
     pub log: Log,
     pub timers: Timers,
-    /// Programs at tracepoints that are running: function and CPU.
-    pub tracing: Vec<(usize, u32)>,
 }
 
 /// The most arguments of an operation.
@@ -77,7 +75,6 @@ impl Inner {
             random: None,
             log: Log::default(),
             timers: Timers::default(),
-            tracing: Vec::new(),
         }
     }
 

@@ -3,9 +3,10 @@
 use scxlab_bpf::image::{Function, Image, Kfunc, Program};
 use scxlab_bpf::sched::{BpfScheduler, LoadError, MAX_CONTEXT, ProgRun, ProgRunError};
 use scxlab_engine::Nanos;
+use scxlab_engine::program::{Instr, Pc, Program as Scenario, Span, Start};
 
 use crate::build::{Asm, image, kernel};
-use crate::{Ran, attached, enqueue, run};
+use crate::{Ran, attached, attached_to, enqueue, run};
 
 /// `bpf_get_current_task_btf()`.
 const CURRENT: i32 = 158;
@@ -84,9 +85,18 @@ fn it_may_not_write_to_a_task() {
 fn what_an_exec_is_of_the_engine_does_not_have() {
     // r6 = bprm; r7 = *bprm.
     let reads = Asm::new().load(6, 1, 16).load(7, 6, 0).mov(0, 0).exit();
-    let ran = run(loaded(&[("on_switch", "tp_btf/sched_process_exec", reads)], &[]));
-    // Nobody execs here.
-    ran.is_well();
+    let ms = Nanos::from_millis(1);
+    let execs = Scenario {
+        code: vec![Instr::Run(Span::exactly(ms)), Instr::Exec { entry: Pc(0), name: 0 }],
+        names: vec!["execs".into()],
+        start: vec![Start::new(Pc(0), 0)],
+        ..Scenario::default()
+    };
+    let sched = loaded(&[("on_exec", "tp_btf/sched_process_exec", reads)], &[]);
+    let mut ran = attached_to(sched, 1, execs);
+    ran.engine.run_until(Nanos::from_millis(50));
+    let msg = &ran.engine.exit_info(ran.id).expect("it has ended").msg;
+    assert!(msg.starts_with("the program on_exec: ") && msg.contains("the linux_binprm"), "{msg}");
 }
 
 #[test]
