@@ -11,6 +11,7 @@ use scxlab_engine::Nanos;
 
 use crate::duration;
 use crate::output::Terminal;
+use crate::prog_run::ProgRun;
 use crate::status::{Failure, Status};
 
 const ABOUT: &str = "\
@@ -48,7 +49,7 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Run a scheduler under a workload, and report
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Show a scheduler that loses tasks: qmap keyed by pid, beside qmap keyed by tid
     Demo(DemoArgs),
     /// Check every claim of the tid contract
@@ -88,6 +89,11 @@ pub struct RunArgs {
     /// variables of a section are one: .bss, .data
     #[arg(long, value_name = "MAP")]
     pub dump_map: Vec<String>,
+    /// Run a program of the kind syscall of a compiled scheduler, as its user space would: before it is
+    /// attached, or at a time of the run; with a context of these bytes, two hex digits each; may be
+    /// repeated
+    #[arg(long, value_name = "NAME[=HEX][@TIME]")]
+    pub prog_run: Vec<ProgRun>,
     /// Write the report as JSON (to standard output, and nothing else, for -)
     #[arg(long, value_name = "FILE|-")]
     pub json: Option<PathBuf>,
@@ -368,7 +374,8 @@ fn run_help() -> String {
     help.push_str(
         "\nExamples:\n  scxlab run simple --set order=fifo --workload pingpong --cpus 8\n  \
          scxlab run qmap --workload my-app.json --duration 2m --json - | jq .exit\n  \
-         scxlab run qmap --set key=pid --workload exit-storm --trace stall.json",
+         scxlab run qmap --set key=pid --workload exit-storm --trace stall.json\n  \
+         scxlab run my.bpf.o --prog-run setup --prog-run tune=0a000000@2s",
     );
     help
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::duration;
 use crate::output::Terminal;
-use crate::report::{Report, StalledPart};
+use crate::report::{ProgRunPart, Report, StalledPart};
 
 /// Lost tasks that are explained; the JSON report has all.
 const MOST_EXPLAINED: usize = 3;
@@ -65,6 +65,12 @@ pub fn run(title: &str, report: &Report, hints: &Hints, terminal: &Terminal) -> 
     out.push_str(&counts(report, width));
     out.push('\n');
     out.push_str(&hints.text(report, width));
+    if !report.prog_runs.is_empty() {
+        out.push('\n');
+    }
+    for part in &report.prog_runs {
+        out.push_str(&wrap(&prog_run(part), "", width));
+    }
     for (name, content) in &report.maps.0 {
         let _ = write!(out, "\n{}\n{}", terminal.bold(&format!("Map {name}")), map(content));
     }
@@ -74,6 +80,26 @@ pub fn run(title: &str, report: &Report, hints: &Hints, terminal: &Terminal) -> 
         let _ = write!(out, "\n{}\n{}\n", terminal.bold("Debug dump"), dump.trim_end());
     }
     out
+}
+
+/// A program that user space had run.
+fn prog_run(part: &ProgRunPart) -> String {
+    let when = match part.at_ns {
+        None => "before the scheduler was attached".to_owned(),
+        Some(at) => format!("at {}", duration::seconds(scxlab_engine::Nanos(at))),
+    };
+    let name = &part.name;
+    let Some(retval) = part.retval else {
+        return format!("{name}, {when}: did not return; the scheduler has ended");
+    };
+    let returned = match retval as i32 {
+        negative @ ..0 => format!("{negative} ({retval:#x})"),
+        value => value.to_string(),
+    };
+    match &part.context {
+        None => format!("{name}, {when}: returned {returned}"),
+        Some(context) => format!("{name}, {when}: returned {returned}, and left {context}"),
+    }
 }
 
 /// A map: a line for each element or variable.

@@ -23,6 +23,7 @@ pub mod kernels;
 mod maps;
 pub mod output;
 pub mod plan;
+pub mod prog_run;
 pub mod progress;
 pub mod real;
 pub mod report;

@@ -14,6 +14,7 @@ use crate::compiled;
 use crate::duration;
 use crate::input;
 use crate::output::reason;
+use crate::prog_run::{self, ProgRun};
 use crate::status::Failure;
 
 /// Ticks a second of the engine, if nobody says.
@@ -33,6 +34,8 @@ pub struct Plan {
     pub compiled: Option<Arc<BpfScheduler>>,
     /// Maps to report.
     pub dump_map: Vec<String>,
+    /// Programs to run.
+    pub prog_run: Vec<ProgRun>,
     /// All its options, with their values.
     pub options: Vec<(String, String)>,
     /// Those that were set.
@@ -64,6 +67,7 @@ impl Plan {
         let Chosen { name, scheduler, compiled, options } = choose(args)?;
         check_maps(&args.dump_map, compiled.as_deref())?;
         let duration = run_time(args.duration, &workload)?;
+        prog_run::check(&args.prog_run, compiled.as_deref(), duration)?;
         let mut config = machine(&args.machine, args.seed, &workload)?;
         config.trace = args.trace.is_some();
         Ok(Self {
@@ -71,6 +75,7 @@ impl Plan {
             scheduler,
             compiled,
             dump_map: args.dump_map.clone(),
+            prog_run: args.prog_run.clone(),
             options,
             set: args.set.clone(),
             workload: workload.name,

@@ -35,6 +35,9 @@ pub struct Report {
     pub counters: Pairs<u64>,
     /// The kernel's counters, `SCX_EV_*`.
     pub events: Pairs<u64>,
+    /// A compiled scheduler's programs that user space had run, in the order of the command line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prog_runs: Vec<ProgRunPart>,
     /// A compiled scheduler's maps that were asked for.
     #[serde(skip_serializing_if = "Pairs::is_empty")]
     pub maps: Pairs<serde_json::Value>,
@@ -114,6 +117,20 @@ pub struct StalledPart {
     pub explanation: Option<String>,
 }
 
+/// A program that user space had run.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ProgRunPart {
+    /// Its name.
+    pub name: String,
+    /// When; null for before the scheduler was attached.
+    pub at_ns: Option<u64>,
+    /// What it returned; null if the scheduler had ended by then, or was ended by it.
+    pub retval: Option<u32>,
+    /// The context as the program left it, in hex, if it changed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+}
+
 /// An object whose keys are data, in a given order.
 #[derive(Clone, Debug)]
 pub struct Pairs<T>(pub Vec<(String, T)>);
@@ -185,6 +202,7 @@ impl Report {
             stalled: stalled.collect(),
             counters: Pairs(outcome.counters.clone()),
             events: Pairs(events.collect()),
+            prog_runs: outcome.prog_runs.clone(),
             maps: Pairs(outcome.maps.clone()),
             workload: plan.workload.clone(),
             dump: (!exit.dump.is_empty()).then(|| exit.dump.clone()),

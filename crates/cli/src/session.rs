@@ -6,6 +6,8 @@ use scxlab_engine::{
 
 use crate::maps;
 use crate::plan::Plan;
+use crate::prog_run::ProgRuns;
+use crate::report::ProgRunPart;
 use crate::status::Failure;
 
 /// Virtual time between two looks from outside.
@@ -49,6 +51,8 @@ pub struct Outcome {
     pub counters: Vec<(String, u64)>,
     /// The maps that were asked for, by name; null for what no map keeps.
     pub maps: Vec<(String, serde_json::Value)>,
+    /// The programs that user space had run.
+    pub prog_runs: Vec<ProgRunPart>,
     /// The kernel's.
     pub events: EventCounters,
 }
@@ -66,6 +70,7 @@ pub struct Session<'a> {
     plan: &'a Plan,
     engine: Engine,
     sched: SchedId,
+    prog_runs: ProgRuns<'a>,
 }
 
 impl<'a> Session<'a> {
@@ -75,14 +80,19 @@ impl<'a> Session<'a> {
     /// The machine or the scheduler is refused.
     pub fn new(plan: &'a Plan) -> Result<Self, Failure> {
         let mut engine = Engine::new(plan.config.clone()).map_err(Failure::wrong)?;
-        let sched = engine.attach(plan.scheduler.clone()).map_err(|err| {
+        let mut prog_runs = ProgRuns::new(&plan.prog_run, plan.compiled.as_deref());
+        let mut before = Ok(());
+        let attached =
+            engine.attach_after(plan.scheduler.clone(), |cx| before = prog_runs.before(cx));
+        let sched = attached.map_err(|err| {
             let message = format!("{} cannot be attached: {err}", plan.name);
             match err {
                 AttachError::NotModelled(_) => Failure::missing(message),
                 _ => Failure::wrong(message),
             }
         })?;
-        Ok(Self { plan, engine, sched })
+        before?;
+        Ok(Self { plan, engine, sched, prog_runs })
     }
 
     /// Runs it to its end, and detaches the scheduler if it is still there then.
@@ -90,10 +100,12 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The observer cannot go on.
     pub fn run(self, observer: &mut dyn Observer) -> Result<Outcome, Failure> {
-        let Self { plan, mut engine, sched } = self;
+        let Self { plan, mut engine, sched, mut prog_runs } = self;
         while engine.exit_info(sched).is_none() && engine.now() < plan.duration {
             let until = plan.duration.min(engine.now() + SLICE);
+            let until = prog_runs.next().map_or(until, |next| until.min(next));
             run_slice(&mut engine, until, |engine| engine.exit_info(sched).is_some());
+            prog_runs.run(&mut engine, sched);
             observe(&mut engine, observer)?;
         }
         let mut outcome = snapshot(&engine, plan, sched);
@@ -104,6 +116,7 @@ impl<'a> Session<'a> {
             run_slice(&mut engine, until, |engine| engine.is_gone(sched));
             observe(&mut engine, observer)?;
         }
+        outcome.prog_runs = prog_runs.finish();
         outcome.exit = engine.exit_info(sched).cloned().unwrap_or_default();
         Ok(outcome)
     }
@@ -135,15 +148,16 @@ fn snapshot(engine: &Engine, plan: &Plan, sched: SchedId) -> Outcome {
         tids: engine.tid_table().map_or(0, |table| table.len() as u64),
         counters: counters(engine, plan, sched),
         maps: maps(engine, plan, sched),
+        prog_runs: Vec::new(),
         events: engine.event_counters(sched),
     }
 }
 
-/// The scheduler's own. Those of the portable tid's header do not count here: the engine has tids.
+/// The scheduler's own. Those of the portable tid's header are 0 where the kernel has tids.
 fn counters(engine: &Engine, plan: &Plan, sched: SchedId) -> Vec<(String, u64)> {
     let mut counters = plan.scheduler.counters(engine.scheduler_state(sched));
     if plan.compiled.is_some() {
-        counters.retain(|(name, _)| !name.starts_with("scx_tid_"));
+        counters.retain(|(name, count)| *count > 0 || !name.starts_with("scx_tid_"));
     }
     counters
 }

@@ -102,6 +102,76 @@ fn a_map_is_reported_by_its_types() {
     assert!(err.contains("there is no such map") && err.contains("task_slots"), "{err}");
 }
 
+/// Programs at tracepoints see what the engine counts, and ones that user space runs do what they do
+/// in the order of the time, whatever that of the command line.
+#[test]
+fn programs_beside_the_operations_run() {
+    let beside = object("beside");
+    for workload in ["nonleader-exec", "exit-storm"] {
+        let runs = [
+            "--prog-run",
+            "tune=0600000000000000@400ms",
+            "--prog-run",
+            "create",
+            "--prog-run",
+            "tune=0500000000000000",
+            "--prog-run",
+            "create@200ms",
+        ];
+        let args = [&[&*beside, "--workload", workload], SHORT, &runs].concat();
+        let (status, report) = report(&args);
+        assert_eq!(status, Some(0), "{workload}: {}", report["exit"]);
+        let counter = |name: &str| report["counters"][name].as_u64().expect("it is counted");
+        for (name, tasks) in
+            [("forks", "forked"), ("news", "forked"), ("execs", "execs"), ("dead", "exited")]
+        {
+            assert_eq!(report["tasks"][tasks], counter(name), "{workload}: {name}");
+        }
+        assert!(counter("wakeups") > 0 && counter("wakings") >= counter("wakeups"), "{workload}");
+        assert!(counter("switches") > counter("dead") && counter("migrations") > 0, "{workload}");
+        assert_eq!(counter("renames"), counter("execs"), "{workload}");
+        assert!(counter("exits") >= counter("dead"), "{workload}");
+        assert!((1..=counter("exits")).contains(&counter("last_of_group")), "{workload}");
+        for wrong in ["wrong_current", "wrong_state", "wrong_comm", "wrong_pid"] {
+            assert_eq!(counter(wrong), 0, "{workload}: {wrong}");
+        }
+        assert_eq!(counter("tuned"), 11, "{workload}");
+        // Before there is a scheduler its functions say ENODEV.
+        let returned = serde_json::json!([
+            { "name": "tune", "at_ns": 400_000_000, "retval": 11 },
+            { "name": "create", "at_ns": null, "retval": -19_i32 as u32 },
+            { "name": "tune", "at_ns": null, "retval": 5, "context": "05000000edffffff" },
+            { "name": "create", "at_ns": 200_000_000, "retval": 0 },
+        ]);
+        let ran = report["prog_runs"].as_array().expect("a list");
+        for (ran, expected) in ran.iter().zip(returned.as_array().expect("a list")) {
+            for key in ["name", "retval"] {
+                assert_eq!(ran[key], expected[key], "{workload}: {ran}");
+            }
+            // A seam may be open at that time.
+            let [at, asked] = [&ran["at_ns"], &expected["at_ns"]].map(Value::as_u64);
+            assert!(at >= asked && at.is_some() == asked.is_some(), "{workload}: {ran}");
+        }
+        assert_eq!((ran.len(), &ran[2]["context"]), (4, &returned[2]["context"]), "{workload}");
+    }
+}
+
+/// A kernel without tids: the portable ones are found to the end, and let go at the last switch, by a
+/// program at a tracepoint.
+#[test]
+fn the_portable_tid_runs_as_on_a_kernel_without_tids() {
+    let qmap = object("qmap");
+    for version in ["6.16", "7.1"] {
+        let args = ["--kernel-abi", version, "--set", "key=tid", "--workload", "nonleader-exec"];
+        let (status, report) = report(&[&[&*qmap], &args[..], SHORT].concat());
+        assert_eq!(status, Some(0), "{version}: {}", report["exit"]);
+        let counter = |name: &str| report["counters"][name].as_u64().expect("it is counted");
+        assert_eq!((counter("lookups_failed"), &report["tid"]["lookups"]), (0, &Value::from(0)));
+        assert!(counter("scx_tid_inserted") > 100, "{version}");
+        assert_eq!(report["tasks"]["exited"], counter("scx_tid_removed"), "{version}");
+    }
+}
+
 #[test]
 fn its_variables_are_set_by_name() {
     let simple = object("simple");
@@ -113,7 +183,7 @@ fn its_variables_are_set_by_name() {
 
 #[test]
 fn what_is_wrong_is_said_in_one_message() {
-    let simple = object("simple");
+    let (simple, beside) = (object("simple"), object("beside"));
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let bytes = std::fs::read(&simple).expect("it is there");
     let half = tempfile::NamedTempFile::with_suffix(".bpf.o").expect("there is room");
@@ -126,11 +196,19 @@ fn what_is_wrong_is_said_in_one_message() {
         (&[&simple, "--set", "slice=1"], "no variable `slice`; there are: order, slice_us"),
         (&[&simple, "--set", "order=lifo"], "order_vtime, order_fifo"),
         (&["qmap", "--kernel-abi", "7.1"], "only a compiled scheduler"),
+        (&["qmap", "--prog-run", "tune"], "only a compiled scheduler"),
+        (&[&simple, "--prog-run", "tune"], "there is no such program; it has none"),
+        (&[&beside, "--prog-run", "tnue"], "there is no such program; did you mean `tune`?"),
+        (&[&beside, "--prog-run", "on_exit"], "no program of the kind syscall"),
+        (&[&beside, "--prog-run", "tune@1h"], "at 3600s the run has ended; it takes 10s"),
+        (&[&beside, "--prog-run", "wild=00"], "the context, 1 byte, in wild"),
+        (&[&beside, "--prog-run", "tune", "--on", "vm:7.2"], "leave it out, or give --on engine"),
     ] {
         let output = scxlab(&[&["run"], args].concat());
         let err = String::from_utf8(output.stderr).expect("the message is text");
         assert_eq!(output.status.code(), Some(2), "{args:?}: {err}");
         assert!(err.contains(part), "{args:?}: {err}");
-        assert_eq!(err.lines().count(), 1, "{args:?}: {err}");
+        let lines = err.lines().filter(|line| !line.ends_with(" is not loaded"));
+        assert_eq!(lines.count(), 1, "{args:?}: {err}");
     }
 }

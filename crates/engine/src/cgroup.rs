@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::ext::sched::SchedIdx;
+use crate::ext::tracepoint::{Tracepoint, TracepointSet};
 use crate::kfunc::Op;
 use crate::ops::OpSet;
 use crate::task::TaskIdx;
@@ -173,6 +174,11 @@ impl Engine {
                     ops.cgroup_move(cx, p, from_id, to_id);
                 });
             }
+        });
+        self.trace_as(p, TracepointSet::CGROUP_ATTACH_TASK, |_| Tracepoint::CgroupAttachTask {
+            cgroup: to_id,
+            p,
+            threadgroup: false,
         });
         let path = self.cgroups.path(to).to_owned();
         self.record(|engine| What::Changed {

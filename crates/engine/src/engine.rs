@@ -11,6 +11,7 @@ use crate::ext::cursor::DsqCursor;
 use crate::ext::enable::EnableWork;
 use crate::ext::idle::IdleMasks;
 use crate::ext::sched::{Dsq, Sched, SchedIdx};
+use crate::ext::tracepoint::TracepointSet;
 use crate::kfunc::Slot;
 use crate::list::{List, TasksLink};
 use crate::ops::State;
@@ -82,6 +83,8 @@ pub struct Engine {
     /// `__scx_tid_to_task_enabled`.
     pub(crate) tid_to_task_enabled: bool,
     pub(crate) warned_tid_insert: bool,
+    /// Tracepoints that somebody has a program at.
+    pub(crate) traced: TracepointSet,
 
     /// `scx_tasks`.
     pub(crate) scx_tasks: List<TasksLink>,
@@ -175,6 +178,7 @@ impl Engine {
             tid_hash: Table::new(),
             tid_to_task_enabled: false,
             warned_tid_insert: false,
+            traced: TracepointSet::empty(),
             scx_tasks: List::default(),
             scheds: Vec::new(),
             root: None,

@@ -69,6 +69,7 @@ pub use explain::StalledTask;
 pub use ext::counters::EventCounters;
 pub use ext::enable::AttachError;
 pub use ext::exit_info::{ExitInfo, ExitKind};
+pub use ext::tracepoint::{Tracepoint, TracepointSet};
 pub use flags::{DeqFlags, DsqId, EnqFlags, KickFlags, OpsFlags, PickIdleFlags, WakeFlags};
 pub use kfunc::{Cx, DsqIter, ProcessId, Queue, QueueId, RunQueue, Slot, Task};
 pub use ops::{

@@ -5,6 +5,7 @@ use std::fmt;
 
 use bitflags::bitflags;
 
+use crate::ext::tracepoint::{Tracepoint, TracepointSet};
 use crate::flags::{DeqFlags, EnqFlags, OpsFlags, WakeFlags};
 use crate::kfunc::{Cx, Task};
 use crate::{Cid, CpuId, Cpumask, ExitInfo};
@@ -110,6 +111,9 @@ pub struct Ops {
     pub exit_dump_len: u32,
     /// For a sub-scheduler: the cgroup it attaches to.
     pub sub_cgroup: Option<String>,
+    /// The tracepoints at which programs of its own run, from the call that attaches it until it is
+    /// gone.
+    pub tracepoints: TracepointSet,
 }
 
 /// A positive kernel error number, 1..=4095. The core treats others as the kernel does: with an
@@ -263,6 +267,8 @@ pub trait Scheduler: fmt::Debug + Send + Sync {
     /// A timer that [`Cx::timer_start`] started with this cookie goes off, in softirq context: no lock
     /// is held.
     fn timer(&self, cx: &mut Cx<'_>, cookie: u32) {}
+    /// A tracepoint of [`Ops::tracepoints`] is passed.
+    fn tracepoint(&self, cx: &mut Cx<'_>, at: &Tracepoint<Task<'_>>) {}
     fn init(&self, cx: &mut Cx<'_>) -> Result<(), Errno> {
         Ok(())
     }

@@ -5,7 +5,7 @@ use scxlab_engine::{Cpumask, Cx, Task};
 use super::BpfScheduler;
 use super::args::{Filled, Value};
 use super::bpf_func::{self, Fired, Next, Rings, Walk};
-use super::kfunc::{self, Sections};
+use super::kfunc::{self, Kfunc, Sections};
 use super::object::{Mask, Object, Outside, of_task};
 use super::state::{Inner, MAX_ARGS, State};
 use crate::machine::{
@@ -45,6 +45,10 @@ pub(super) enum Arg<'a, 'r> {
     CpusOf(Task<'r>),
     /// A set of cids: `struct scx_cmask`, in the arena if there is one.
     Cids(&'a Cpumask),
+    /// Text.
+    Text(&'a str),
+    /// A pointer to a structure that the engine does not have.
+    Unknown(&'static str),
     /// A structure.
     Struct(&'a Filled<'a, 'r>),
 }
@@ -262,7 +266,7 @@ impl BpfScheduler {
         done.map(drop).map_err(|failed| (name().unwrap_or_default(), failed))
     }
 
-    fn enter<'r>(
+    pub(super) fn enter<'r>(
         &self,
         cx: &mut Cx<'r>,
         timer: Option<u64>,
@@ -326,7 +330,7 @@ impl<'r> Call<'_, 'r> {
         Ok(Thread::new(&mut inner.memory, &name)?)
     }
 
-    fn run(
+    pub(super) fn run(
         &mut self,
         thread: &mut Thread,
         program: usize,
@@ -384,6 +388,16 @@ impl<'r> Call<'_, 'r> {
                     }
                     None => self.pass(passed, "scx_cmask".to_owned(), bytes)?,
                 }
+            }
+            Arg::Text(text) => {
+                let text = [text.as_bytes(), b"\0"].concat();
+                self.pass(passed, "text that was passed".to_owned(), text)?
+            }
+            Arg::Unknown(name) => {
+                let region = Region::read_only(format!("the {name}"));
+                let id = self.inner()?.memory.alloc_foreign(region, 4096)?;
+                passed.push(id);
+                id.base()
             }
             Arg::Struct(filled) => {
                 let mut bytes = filled.shape.bytes();
@@ -457,7 +471,7 @@ impl<'r> Call<'_, 'r> {
         Ok(id.base())
     }
 
-    fn go_on(&mut self, thread: &mut Thread) -> Result<u64, Failed> {
+    pub(super) fn go_on(&mut self, thread: &mut Thread) -> Result<u64, Failed> {
         let code = &self.sched.code;
         let mut fuel = BUDGET;
         loop {
@@ -497,7 +511,10 @@ impl<'r> Call<'_, 'r> {
                         _ if !self.may_call(callee) => {
                             Err("it cannot be called with a bpf_spin_lock held".into())
                         }
-                        Callee::Kfunc(index) => (self.sched.kfuncs[index])(self),
+                        Callee::Kfunc(index) => match self.without_scheduler(index) {
+                            None => (self.sched.kfuncs[index])(self),
+                            Some(kfunc) => kfunc(self),
+                        },
                         Callee::Helper(number) => bpf_func::call(self, number),
                     };
                     // What helpers do with memory takes time too.
@@ -535,6 +552,12 @@ impl<'r> Call<'_, 'r> {
         let callee = walk.callee();
         self.walks.push(walk);
         failed.map_or(Ok(()), |bad| Err(self.fault(thread, callee, bad)))
+    }
+
+    /// What a kernel function does that has no scheduler to do it to.
+    fn without_scheduler(&self, index: usize) -> Option<Kfunc> {
+        let there = self.cx.is_operation() || self.cx.has_scheduler();
+        if there { None } else { kfunc::without_scheduler(&self.sched.image.kfuncs[index].name) }
     }
 
     /// Whether the verifier lets the program call this where it stands.

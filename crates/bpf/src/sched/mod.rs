@@ -18,6 +18,7 @@ mod kfunc;
 mod map;
 mod object;
 mod ops;
+mod others;
 mod percpu;
 mod state;
 
@@ -27,11 +28,13 @@ use scxlab_engine::{Ops, OpsFlags};
 
 pub use self::contents::{MapElement, MapKey};
 pub use self::dump::{Element, Key, MapDump};
+pub use self::others::{MAX_CONTEXT, ProgRun, ProgRunError};
 
 use self::args::Shapes;
 use self::kfunc::{Arena, EventPlaces, Kfunc};
 use self::object::{Layouts, Objects};
 use self::ops::Programs;
+use self::others::Others;
 use self::state::Inner;
 use crate::abi::Abi;
 use crate::btf::Type;
@@ -54,6 +57,9 @@ pub enum LoadError {
     /// It needs what the engine does not have.
     #[error("the engine does not have what it needs: {}", .0.join("; "))]
     Missing(Vec<String>),
+    /// No kernel loads it.
+    #[error("no kernel loads it: {}", .0.join("; "))]
+    Refused(Vec<String>),
     /// An instruction that is none.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -68,6 +74,7 @@ pub struct BpfScheduler {
     code: Code,
     ops: Ops,
     programs: Programs,
+    others: Others,
     /// What each of the image's kernel functions is.
     kfuncs: Vec<Kfunc>,
     layouts: Layouts,
@@ -107,7 +114,11 @@ impl BpfScheduler {
         let (binding, maps) =
             bind::bind(&image, &mut memory, (&mut objects, &layouts), &mut missing)?;
         let kfuncs = kfuncs(&image, &mut missing);
-        others(&image, &mut missing);
+        let mut refused = Vec::new();
+        let others = Others::new(&image, &mut missing, &mut refused);
+        if !refused.is_empty() {
+            return Err(LoadError::Refused(refused));
+        }
         if !missing.is_empty() {
             return Err(LoadError::Missing(missing));
         }
@@ -122,6 +133,7 @@ impl BpfScheduler {
             dispatch_max_batch: number("dispatch_max_batch") as u32,
             exit_dump_len: number("exit_dump_len") as u32,
             sub_cgroup: None,
+            tracepoints: others.tracepoints(),
         };
         let counters = counters(&image, &binding);
         let bases = binding.maps.iter().map(|map| map.value).collect();
@@ -133,6 +145,7 @@ impl BpfScheduler {
             code,
             ops: data,
             programs,
+            others,
             kfuncs,
             layouts,
             shapes: Shapes::new(abi),
@@ -154,18 +167,6 @@ impl BpfScheduler {
         match callee {
             Callee::Kfunc(index) => format!("{}()", self.image.kfuncs[index].name),
             Callee::Helper(number) => bpf_func::name(number),
-        }
-    }
-}
-
-/// Programs that somebody beside the core would have to run. One that is only run on demand, and that
-/// nobody asks for, does no harm.
-fn others(image: &Image, missing: &mut Vec<String>) {
-    for program in &image.programs {
-        let kind = program.section.split('/').next().unwrap_or_default();
-        if !matches!(kind, "struct_ops" | "struct_ops.s" | "syscall") {
-            let name = &image.functions[program.function].name;
-            missing.push(format!("programs of the kind {} ({name})", program.section));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use scxlab_engine::{
     Cid, CpuId, Cpumask, Cx, DeqFlags, DumpCtx, EnqFlags, Errno, ExitInfo, ExitTaskArgs, Form,
-    InitTaskArgs, OpSet, Ops, Scheduler, SubArgs, Task, WakeFlags,
+    InitTaskArgs, OpSet, Ops, Scheduler, SubArgs, Task, Tracepoint, WakeFlags,
 };
 
 use super::BpfScheduler;
@@ -337,6 +337,9 @@ impl Scheduler for BpfScheduler {
     fn sub_detach(&self, cx: &mut Cx<'_>, args: &SubArgs) {
         let args = self.shapes.sub(false, args.cgroup_id, &args.cgroup_path);
         self.op(cx, Op::SubDetach, &[Arg::Struct(&args)]);
+    }
+    fn tracepoint(&self, cx: &mut Cx<'_>, at: &Tracepoint<Task<'_>>) {
+        self.passes(cx, at);
     }
     fn init(&self, cx: &mut Cx<'_>) -> Result<(), Errno> {
         self.op_errno(cx, Op::Init, &[])

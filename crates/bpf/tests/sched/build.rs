@@ -133,6 +133,15 @@ impl Asm {
         self.add(0x05, 0, 0, -1, 0).exit()
     }
 
+    pub fn jump_if_not_equal(self, left: u8, right: u8, off: i16) -> Self {
+        self.add(0x5d, left, right, off, 0)
+    }
+
+    /// All of them.
+    pub fn insns(&self) -> &[Insn] {
+        &self.0
+    }
+
     pub fn exit(self) -> Self {
         self.add(0x95, 0, 0, 0, 0)
     }

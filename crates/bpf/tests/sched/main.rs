@@ -5,6 +5,7 @@ mod bpf_func;
 mod build;
 mod callbacks;
 mod maps;
+mod others;
 
 use std::sync::Arc;
 

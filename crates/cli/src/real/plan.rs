@@ -62,6 +62,13 @@ impl RealPlan {
                  --on engine"
             )));
         }
+        if let Some(run) = args.prog_run.first() {
+            return Err(Failure::wrong(format_args!(
+                "--prog-run {}: what a scheduler's user space has a real kernel run is its own doing; \
+                 leave it out, or give --on engine",
+                run.name
+            )));
+        }
         let is_file = plan::is_file(&args.scheduler);
         let object = match is_file {
             true => objects::named(&args.scheduler)?,

@@ -212,6 +212,7 @@ impl Outcome {
             stalled: stalled.collect(),
             counters: Pairs(counters.into_iter().collect()),
             events: Pairs(events.into_iter().collect()),
+            prog_runs: Vec::new(),
             maps: Pairs(Vec::new()),
             workload: plan.workload.clone(),
             dump: exit.dump,

@@ -19,7 +19,7 @@ impl Engine {
         f: impl FnOnce(&dyn Scheduler, &mut Cx<'_>) -> R,
     ) -> R {
         let locked = (!op.allows().contains(Context::UNLOCKED)).then_some(self.this_cpu);
-        self.call_scoped(sched, Scope { op, locked, subject: None }, f)
+        self.call_scoped(sched, Scope { op, locked, subject: None, current: None }, f)
     }
 
     /// `SCX_CALL_OP_TASK()`: an operation that is about `p`.
@@ -32,14 +32,14 @@ impl Engine {
     ) -> R {
         // ops.select_cpu runs under the task's pi_lock instead.
         let locked = (op != Op::SelectCpu).then_some(self.task_cpu(p));
-        let scope = Scope { op, locked, subject: Some(p) };
+        let scope = Scope { op, locked, subject: Some(p), current: None };
         self.call_scoped(sched, scope, |ops, cx| {
             let p = cx.task(p);
             f(ops, cx, p)
         })
     }
 
-    fn call_scoped<R>(
+    pub(super) fn call_scoped<R>(
         &mut self,
         sched: SchedIdx,
         scope: Scope,

@@ -115,6 +115,7 @@ impl Engine {
                         self.root_disable(sched);
                     }
                     self.sch_mut(sched).exit_phase = ExitPhase::Done;
+                    self.note_tracepoints();
                     return;
                 }
                 ExitPhase::None | ExitPhase::Done => return,

@@ -14,7 +14,7 @@ use crate::events::Event;
 use crate::flags::{
     DsqId, OpsFlags, SCX_OPS_NAME_LEN, SCX_TASK_ITER_BATCH, SCX_WATCHDOG_MAX_TIMEOUT_MS, errno,
 };
-use crate::kfunc::Op;
+use crate::kfunc::{Cx, Op};
 use crate::list::{List, TasksLink};
 use crate::ops::{Form, OpSet, Ops, Scheduler};
 use crate::task::{SchedClass, TaskIdx, TaskState};
@@ -101,14 +101,27 @@ impl Engine {
     /// kernel, a scheduler that is refused later (by its `init`, or because a sub-scheduler's
     /// flags do not fit its root's) is no error here: the reason is in its exit info.
     pub fn attach(&mut self, scheduler: Arc<dyn Scheduler>) -> Result<SchedId, AttachError> {
+        self.attach_after(scheduler, |_| {})
+    }
+
+    /// The same, after what its user space has the kernel do once its programs are loaded, and
+    /// before it is attached: see [`Engine::prog_run`].
+    ///
+    /// # Errors
+    /// Those of [`Engine::attach`]. `before` may have been called or not.
+    pub fn attach_after(
+        &mut self,
+        scheduler: Arc<dyn Scheduler>,
+        before: impl FnOnce(&mut Cx<'_>),
+    ) -> Result<SchedId, AttachError> {
         let ops = scheduler.ops();
         check_ops(&ops)?;
         if self.enable_work.is_some() {
             return Err(AttachError::errno(errno::EBUSY, "another attach is going on"));
         }
         let sched = match ops.sub_cgroup.clone() {
-            None => self.root_enable(scheduler, ops)?,
-            Some(path) => self.sub_enable(scheduler, ops, &path)?,
+            None => self.root_enable(scheduler, ops, before)?,
+            Some(path) => self.sub_enable(scheduler, ops, &path, before)?,
         };
         Ok(SchedId(sched.0))
     }
@@ -166,6 +179,7 @@ impl Engine {
         &mut self,
         scheduler: Arc<dyn Scheduler>,
         ops: Ops,
+        before: impl FnOnce(&mut Cx<'_>),
     ) -> Result<SchedIdx, AttachError> {
         if self.enable_state != EnableState::Disabled {
             return Err(AttachError::errno(errno::EBUSY, "a scheduler is attached already"));
@@ -178,9 +192,11 @@ impl Engine {
         if table && !self.tid_hash_init() {
             return Err(AttachError::errno(errno::ENOMEM, "no memory for the table of tids"));
         }
-        self.enable_state = EnableState::Enabling;
         let implements = ops.implements;
         let sched = self.alloc_sched(scheduler, ops, None, 0);
+        self.prog_run(SchedId(sched.0), before);
+        self.enable_state = EnableState::Enabling;
+        self.note_tracepoints();
         self.nr_rejected = 0;
         self.root = Some(sched);
         self.link_sched(sched);

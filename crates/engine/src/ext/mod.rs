@@ -20,6 +20,7 @@ pub(crate) mod sched;
 mod sub;
 mod task;
 mod tid;
+pub(crate) mod tracepoint;
 mod watchdog;
 
 pub(crate) use dispatch::Verdict;

@@ -96,7 +96,7 @@ impl Engine {
         self.p_mut(p).scx.sticky_cpu = dst.0 as i32;
         self.p_mut(p).on_rq = 2; // TASK_ON_RQ_MIGRATING
         self.dequeue_task(src, p, crate::flags::DeqFlags::empty());
-        self.p_mut(p).cpu = dst.0;
+        self.set_task_cpu(p, dst);
         // switch_rq_lock()
         self.seam(self.this_cpu);
         self.rq_mut(dst).scx.extra_enq_flags = enq;

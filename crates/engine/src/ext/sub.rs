@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::enable::{AttachError, EnablePhase, EnableWork};
 use super::sched::{ExitPhase, SchedIdx};
+use crate::SchedId;
 use crate::engine::Engine;
 use crate::events::Event;
 use crate::flags::{SCX_SUB_MAX_DEPTH, ent, errno};
-use crate::kfunc::Op;
+use crate::kfunc::{Cx, Op};
 use crate::ops::{OpSet, Ops, Scheduler, SubArgs};
 use crate::task::{SchedClass, TaskIdx, TaskState};
 use crate::trace::What;
@@ -19,6 +20,7 @@ impl Engine {
         scheduler: Arc<dyn Scheduler>,
         ops: Ops,
         path: &str,
+        before: impl FnOnce(&mut Cx<'_>),
     ) -> Result<SchedIdx, AttachError> {
         if !self.scx_enabled {
             return Err(AttachError::errno(errno::ENODEV, "no root scheduler is attached"));
@@ -30,6 +32,8 @@ impl Engine {
         let parent = self.find_parent_sched(cgroup)?;
         let implements = ops.implements;
         let sched = self.alloc_sched(scheduler, ops, Some(parent), cgroup);
+        self.prog_run(SchedId(sched.0), before);
+        self.note_tracepoints();
         self.enable_work = Some(EnableWork::new(sched, EnablePhase::SubInit));
         if let Err(err) = self.sub_enable_checks(sched, parent) {
             self.enable_failed(sched, err);

@@ -54,6 +54,12 @@ pub(crate) enum Op {
     Exit,
     /// The callback of a timer of the scheduler's.
     Timer,
+    /// A program that user space runs.
+    Syscall,
+    /// A program at a tracepoint.
+    Trace,
+    /// The same, where the kernel holds one of the core's locks.
+    TraceLocked,
 }
 
 impl Op {
@@ -89,6 +95,8 @@ impl Op {
             Self::Init => "init",
             Self::Exit => "exit",
             Self::Timer => "timer",
+            Self::Syscall => "syscall",
+            Self::Trace | Self::TraceLocked => "trace",
         }
     }
 
@@ -107,7 +115,8 @@ impl Op {
             | Self::SubAttach
             | Self::SubDetach
             | Self::Exit
-            | Self::Timer => Context::UNLOCKED,
+            | Self::Timer
+            | Self::Syscall => Context::UNLOCKED,
             _ => Context::empty(),
         }
     }

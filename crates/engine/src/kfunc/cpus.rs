@@ -36,7 +36,8 @@ impl<'r> Cx<'r> {
 
     /// `bpf_get_current_task_btf()`: the task that this CPU runs, or the idle task.
     pub fn current(&self) -> Task<'r> {
-        self.task(self.core.rq(self.core.this_cpu).curr)
+        let curr = self.core.rq(self.core.this_cpu).curr;
+        self.task(self.scope.current.unwrap_or(curr))
     }
 
     /// `scx_bpf_this_cid()`.

@@ -63,6 +63,8 @@ pub(crate) struct Scope {
     pub locked: Option<CpuId>,
     /// `current->scx.kf_tasks[]`: the task that the operation is about.
     pub subject: Option<TaskIdx>,
+    /// `current`, where it is not what the runqueue says.
+    pub current: Option<TaskIdx>,
 }
 
 impl<'r> Cx<'r> {
@@ -119,6 +121,19 @@ impl<'r> Cx<'r> {
         self.core.sch_mut(self.sched).state.as_any_mut().downcast_mut()
     }
 
+    /// Whether this is an operation of the scheduler's, or a timer's callback: no other program may
+    /// write a task's members.
+    pub fn is_operation(&self) -> bool {
+        !matches!(self.scope.op, Op::Syscall | Op::Trace | Op::TraceLocked)
+    }
+
+    /// Whether there is a scheduler for a program that is none of its operations: from the time that
+    /// the kernel takes it until it is gone (`scx_prog_sched()`).
+    pub fn has_scheduler(&self) -> bool {
+        let sch = self.core.sch(self.sched);
+        sch.parent().is_some() || self.core.root == Some(self.sched)
+    }
+
     fn error_kind(&mut self, kind: ExitKind, msg: String) {
         let cpu = self.core.this_cpu.0 as i32;
         self.core.scx_exit(self.sched, kind, 0, cpu, msg);
@@ -134,9 +149,12 @@ impl<'r> Cx<'r> {
     }
 
     fn misuse(&mut self, function: &str) {
-        let op = self.scope.op.name();
-        let msg =
-            format!("{function}() cannot be called from ops.{op}(): no kernel would load this");
+        let from = match self.scope.op {
+            Op::Syscall => "a syscall program".to_owned(),
+            Op::Trace | Op::TraceLocked => "a tracing program".to_owned(),
+            op => format!("ops.{}()", op.name()),
+        };
+        let msg = format!("{function}() cannot be called from {from}: no kernel would load this");
         self.error_kind(ExitKind::Error, msg);
     }
 

@@ -33,9 +33,13 @@ impl Cx<'_> {
     }
 
     /// Whether the CPU's interrupts are off: all operations but those that may sleep, and callbacks
-    /// of timers, run with a lock held that turns them off.
+    /// of timers, run with a lock held that turns them off; so do programs at most tracepoints.
     pub fn irqs_disabled(&self) -> bool {
-        self.scope.op != Op::Timer && (self.scope.op == Op::Dump || !self.scope.op.may_sleep())
+        match self.scope.op {
+            Op::Timer | Op::Trace => false,
+            Op::Dump => true,
+            op => !op.may_sleep(),
+        }
     }
 }
 

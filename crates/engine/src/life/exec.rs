@@ -2,6 +2,7 @@
 
 use crate::config::Sabotage;
 use crate::engine::Engine;
+use crate::ext::tracepoint::{Tracepoint, TracepointSet};
 use crate::flags::{opss, state};
 use crate::program::{Index, Pc};
 use crate::sim::{Act, LostPid, Wait};
@@ -111,6 +112,9 @@ impl Engine {
         let old = self.name(p);
         let program = std::sync::Arc::clone(&self.config.program);
         let comm = program.names.get(name as usize).map_or("?", String::as_str);
+        // __set_task_comm()
+        let renames = |_: &Self| Tracepoint::TaskRename { p, comm: comm.to_owned() };
+        self.trace_as(p, TracepointSet::TASK_RENAME, renames);
         self.p_mut(p).set_comm(comm);
         let sim = self.sim_mut(p);
         sim.pc = entry;
@@ -121,6 +125,12 @@ impl Engine {
         self.stats.execs += 1;
         self.stats.nonleader_execs += u64::from(nonleader);
         self.record(|engine| What::Exec { old, new: engine.name(p), nonleader });
+        self.trace_as(p, TracepointSet::SCHED_PROCESS_EXEC, |engine| {
+            // It had another pid if it was not the leader.
+            let lost = engine.sim(p).evidence.lost_pids.last().filter(|_| nonleader);
+            let old_pid = lost.map_or(engine.p(p).pid, |lost| lost.pid.0);
+            Tracepoint::SchedProcessExec { p, old_pid }
+        });
     }
 
     /// The task loses a pid. Whoever looks it up under that from now on gets something else.

@@ -3,6 +3,7 @@
 use crate::Nanos;
 use crate::config::Sabotage;
 use crate::engine::Engine;
+use crate::ext::tracepoint::{Tracepoint, TracepointSet};
 use crate::flags::{pf, state};
 use crate::sim::{Act, ProcIdx, Wait};
 use crate::task::TaskIdx;
@@ -22,6 +23,9 @@ impl Engine {
         }
         self.p_mut(p).flags |= pf::PF_EXITING;
         self.proc_mut(proc).live -= 1;
+        let group_dead = self.proc(proc).live == 0;
+        let exits = |_: &Self| Tracepoint::SchedProcessExit { p, group_dead };
+        self.trace_as(p, TracepointSet::SCHED_PROCESS_EXIT, exits);
         self.abandon_mutexes(p);
         self.record(|engine| What::Exiting { task: engine.name(p) });
         let cost = self.rng.jitter(self.config.costs.exit_before_notify);

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::events::Event;
+use crate::ext::tracepoint::{Tracepoint, TracepointSet};
 use crate::flags::errno;
 use crate::program::{Pc, Spawn};
 use crate::sched::policy_number;
@@ -121,6 +122,8 @@ impl Engine {
         sim.runnable_since = Nanos(now);
         self.p_mut(p).scx.runnable_at = self.jiffies();
         self.scx_post_fork(p);
+        let forked = |_: &Self| Tracepoint::SchedProcessFork { parent, child: p };
+        self.trace_as(parent, TracepointSet::SCHED_PROCESS_FORK, forked);
         self.wake_up_new_task(p);
         Ok(p)
     }

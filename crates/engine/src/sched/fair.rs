@@ -95,7 +95,7 @@ impl Engine {
         let p = waiting.find(|key| self.p(key.2).cpu_allowed(cpu))?.2;
         let from = CpuId(busiest as u32);
         self.dequeue_task_fair(from, p);
-        self.p_mut(p).cpu = cpu.0;
+        self.set_task_cpu(p, cpu);
         self.enqueue_task_fair(cpu, p);
         Some(p)
     }

@@ -3,12 +3,38 @@
 use crate::CpuId;
 use crate::engine::Engine;
 use crate::ext::class::Picked;
+use crate::ext::tracepoint::{Tracepoint, TracepointSet};
 use crate::flags::{DeqFlags, EnqFlags, state};
 use crate::rq::ServerPhase;
+use crate::sim::Act;
 use crate::task::{SchedClass, TaskIdx};
 use crate::trace::What;
 
+/// How a task left its CPU.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    /// It sleeps, or is dead.
+    blocked: bool,
+    /// It was preempted in the kernel (`SM_PREEMPT`).
+    preempted: bool,
+    /// Its `__state` when `__schedule()` began.
+    state: u32,
+}
+
 impl Engine {
+    /// Whether a task that runs is in the kernel: in a system call, or for good. One that loses its
+    /// CPU elsewhere goes through `schedule()`, as if of its own will.
+    fn in_kernel(&self, p: TaskIdx) -> bool {
+        !matches!(self.sim(p).act, Act::Fetch | Act::Idle)
+    }
+
+    /// `set_task_cpu()`.
+    pub(crate) fn set_task_cpu(&mut self, p: TaskIdx, dest_cpu: CpuId) {
+        let migrates = |_: &Self| Tracepoint::SchedMigrateTask { p, dest_cpu };
+        self.trace(TracepointSet::SCHED_MIGRATE_TASK, migrates);
+        self.p_mut(p).cpu = dest_cpu.0;
+    }
+
     /// `resched_curr()`.
     pub(crate) fn resched_curr(&mut self, cpu: CpuId) {
         let remote = cpu != self.this_cpu;
@@ -35,12 +61,14 @@ impl Engine {
     pub(crate) fn schedule(&mut self, cpu: CpuId, preempt: bool) {
         self.this_cpu = cpu;
         self.stop_burst(cpu);
-        let prev = self.rq(cpu).curr;
-        let blocks = !preempt && self.p(prev).__state != state::TASK_RUNNING;
+        let first = self.rq(cpu).curr;
+        let prev_state = self.p(first).__state;
+        let blocks = !preempt && prev_state != state::TASK_RUNNING;
+        let preempted = preempt && self.in_kernel(first);
         if blocks {
-            self.block_task(cpu, prev);
+            self.block_task(cpu, first);
         }
-        self.run_stopper(cpu);
+        self.run_stopper(cpu, preempted);
 
         let prev = self.rq(cpu).curr;
         let next = self.pick_next_task(cpu);
@@ -51,7 +79,12 @@ impl Engine {
         rq.need_resched = false;
         let again = std::mem::take(&mut rq.resched_next);
         if next != prev {
-            self.context_switch(cpu, prev, next, blocks);
+            let left = match prev == first {
+                true => Left { blocked: blocks, preempted, state: prev_state },
+                // The stopper has come between.
+                false => Left { blocked: false, preempted: false, state: state::TASK_RUNNING },
+            };
+            self.context_switch(cpu, prev, next, left);
         } else if next == self.rq(cpu).idle {
             // From the stopper, if not from idle itself.
             self.idle_cpus.set(cpu);
@@ -143,7 +176,8 @@ impl Engine {
         }
     }
 
-    fn context_switch(&mut self, cpu: CpuId, prev: TaskIdx, next: TaskIdx, blocked: bool) {
+    fn context_switch(&mut self, cpu: CpuId, prev: TaskIdx, next: TaskIdx, left: Left) {
+        let Left { blocked, preempted: preempt, state: was } = left;
         // __trace_sched_switch_state(): who is preempted is runnable, also on its way out.
         let prev_state = match blocked {
             false => 'R',
@@ -165,6 +199,12 @@ impl Engine {
         } else {
             self.idle_cpus.clear(cpu);
         }
+        self.trace_as(prev, TracepointSet::SCHED_SWITCH, |_| Tracepoint::SchedSwitch {
+            preempt,
+            prev,
+            next,
+            prev_state: was,
+        });
         self.p_mut(next).on_cpu = 1;
         // finish_task_switch()
         self.p_mut(prev).on_cpu = 0;
@@ -175,7 +215,7 @@ impl Engine {
 
     /// The stopper thread's work, which comes before every class: tasks that were running when
     /// their affinity changed (`migration_cpu_stop()`).
-    fn run_stopper(&mut self, cpu: CpuId) {
+    fn run_stopper(&mut self, cpu: CpuId, preempt: bool) {
         while let Some((p, dest)) = self.rq_mut(cpu).stop_work.pop() {
             let here = self.task_cpu(p) == cpu && self.p(p).on_rq == 1;
             if !here || self.p(p).cpu_allowed(cpu) {
@@ -194,9 +234,16 @@ impl Engine {
                 self.stats.switches += 1;
                 self.rq_mut(cpu).curr = idle;
                 self.rq_mut(cpu).stopper_runs = true;
+                let prev_state = self.p(p).__state;
+                self.p_mut(p).nivcsw += 1;
+                self.trace_as(p, TracepointSet::SCHED_SWITCH, |_| Tracepoint::SchedSwitch {
+                    preempt,
+                    prev: p,
+                    next: idle,
+                    prev_state,
+                });
                 let task = self.p_mut(p);
                 task.on_cpu = 0;
-                task.nivcsw += 1;
             }
             self.move_queued_task(cpu, p, dest);
         }
@@ -206,7 +253,7 @@ impl Engine {
     pub(crate) fn move_queued_task(&mut self, cpu: CpuId, p: TaskIdx, dest: CpuId) {
         self.p_mut(p).on_rq = 2; // TASK_ON_RQ_MIGRATING
         self.dequeue_task(cpu, p, DeqFlags::empty());
-        self.p_mut(p).cpu = dest.0;
+        self.set_task_cpu(p, dest);
         self.enqueue_task(dest, p, EnqFlags::empty());
         self.p_mut(p).on_rq = 1;
         self.wakeup_preempt(dest, p);

@@ -6,6 +6,7 @@
 
 use crate::engine::Engine;
 use crate::events::Event;
+use crate::ext::tracepoint::{Tracepoint, TracepointSet};
 use crate::flags::{EnqFlags, WakeFlags, rqf, state};
 use crate::task::{SchedClass, TaskIdx};
 use crate::trace::What;
@@ -18,6 +19,7 @@ impl Engine {
             return false;
         }
         let waker = self.this_cpu;
+        self.trace(TracepointSet::SCHED_WAKING, |_| Tracepoint::SchedWaking { p });
         let sim = self.sim_mut(p);
         sim.waker = waker;
         sim.sleeps = sim.sleeps.wrapping_add(1);
@@ -25,6 +27,7 @@ impl Engine {
         if self.p(p).on_rq != 0 {
             // It had not gone to sleep yet (ttwu_runnable()).
             self.p_mut(p).__state = state::TASK_RUNNING;
+            self.trace(TracepointSet::SCHED_WAKEUP, |_| Tracepoint::SchedWakeup { p });
             return true;
         }
         self.p_mut(p).__state = state::TASK_WAKING;
@@ -50,6 +53,9 @@ impl Engine {
         let (cpu, selected) = self.select_task_rq(p, flags);
         if selected && flags.contains(WakeFlags::TTWU) {
             self.sim_mut(p).wake_enq |= EnqFlags::CPU_SELECTED;
+        }
+        if flags.contains(WakeFlags::TTWU) && cpu != self.task_cpu(p) {
+            self.set_task_cpu(p, cpu);
         }
         self.p_mut(p).cpu = cpu.0;
         // Marks the second half; see wake_enqueue().
@@ -105,7 +111,14 @@ impl Engine {
         self.enqueue_task(cpu, p, flags);
         self.p_mut(p).on_rq = 1;
         self.p_mut(p).__state = state::TASK_RUNNING;
+        if new {
+            self.trace(TracepointSet::SCHED_WAKEUP_NEW, |_| Tracepoint::SchedWakeupNew { p });
+        }
         self.wakeup_preempt(cpu, p);
+        if !new {
+            // ttwu_do_wakeup()
+            self.trace(TracepointSet::SCHED_WAKEUP, |_| Tracepoint::SchedWakeup { p });
+        }
         if self.p(p).sched_class() == SchedClass::Ext {
             // task_woken_scx()
             self.rq_mut(cpu).scx.flags &= !rqf::IN_WAKEUP;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use scxlab_engine::{
     CpuId, Cpumask, Cx, DeqFlags, DsqId, EnqFlags, Errno, ExitInfo, ExitTaskArgs, InitTaskArgs,
-    OpSet, Ops, OpsFlags, Scheduler, State, Task, WakeFlags,
+    OpSet, Ops, OpsFlags, Scheduler, State, Task, Tracepoint, TracepointSet, WakeFlags,
 };
 
 /// A call of an operation.
@@ -127,6 +127,12 @@ impl Lab {
 
     pub fn batch(mut self, slots: u32) -> Self {
         self.ops.dispatch_max_batch = slots;
+        self
+    }
+
+    /// Notes these tracepoints too, under their names, with the CPU or a flag as the argument.
+    pub fn trace(mut self, tracepoints: TracepointSet) -> Self {
+        self.ops.tracepoints |= tracepoints;
         self
     }
 
@@ -280,6 +286,37 @@ impl Scheduler for Lab {
 
     fn cgroup_move(&self, cx: &mut Cx<'_>, p: Task<'_>, from: u64, to: u64) {
         note(cx, "cgroup_move", p, from << 32 | to);
+    }
+
+    fn tracepoint(&self, cx: &mut Cx<'_>, at: &Tracepoint<Task<'_>>) {
+        match at {
+            Tracepoint::SchedSwitch { prev, next, prev_state, .. } => {
+                assert_eq!(cx.current(), cx.same(*prev), "the switch is not done yet");
+                assert!(cx.irqs_disabled());
+                note(cx, "switch_from", *prev, (*prev_state).into());
+                note(cx, "switch_to", *next, cx.this_cpu().0.into());
+            }
+            Tracepoint::SchedWaking { p } => note(cx, "waking", *p, 0),
+            Tracepoint::SchedWakeup { p } => note(cx, "wakeup", *p, cx.task_cpu(*p).0.into()),
+            Tracepoint::SchedWakeupNew { p } => {
+                note(cx, "wakeup_new", *p, cx.task_cpu(*p).0.into());
+            }
+            Tracepoint::SchedMigrateTask { p, dest_cpu } => {
+                assert_ne!(cx.task_cpu(*p), *dest_cpu, "it has not moved yet");
+                note(cx, "migrate", *p, dest_cpu.0.into());
+            }
+            Tracepoint::SchedProcessFork { parent, child } => {
+                assert_eq!(cx.current(), cx.same(*parent));
+                assert!(!cx.irqs_disabled());
+                note(cx, "fork", *child, 0);
+            }
+            Tracepoint::SchedProcessExec { p, old_pid } => note(cx, "exec", *p, *old_pid as u64),
+            Tracepoint::SchedProcessExit { p, group_dead } => {
+                note(cx, "exit", *p, (*group_dead).into());
+            }
+            Tracepoint::TaskRename { p, comm } => note(cx, "rename", *p, comm.len() as u64),
+            Tracepoint::CgroupAttachTask { cgroup, p, .. } => note(cx, "attach", *p, *cgroup),
+        }
     }
 
     fn init(&self, cx: &mut Cx<'_>) -> Result<(), Errno> {

@@ -1,5 +1,7 @@
 //! The kernel's functions that programs call, by name.
 
+mod absent;
+mod allowed;
 mod arena;
 mod cpu;
 mod heap;
@@ -15,6 +17,8 @@ mod tree;
 
 use scxlab_engine::Errno;
 
+pub(super) use self::absent::without_scheduler;
+pub(super) use self::allowed::{Kind, is_allowed};
 pub(super) use self::arena::{Arena, FreePages};
 pub(super) use self::put::put;
 pub(super) use self::report::EventPlaces;

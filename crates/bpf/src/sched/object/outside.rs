@@ -61,6 +61,9 @@ impl Kernel for Outside<'_, '_> {
         let Some(object @ Object::Task(_)) = self.objects.in_region(region) else {
             return Err(NO.to_owned());
         };
+        if !self.cx.is_operation() {
+            return Err("only an operation of a scheduler may write there".to_owned());
+        }
         let p = self.task(object)?;
         let field = object.structure().and_then(|of| self.layouts.of(of).at(offset)).ok_or(NO)?;
         if (field.start, field.size as usize) != (offset, size) {
