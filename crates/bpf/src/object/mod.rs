@@ -340,6 +340,29 @@ impl Object {
         loaded.map(|ops| (ops.name.as_str(), self.btf.name_of(ops.ty)))
     }
 
+    /// Has this one of all structures of operations loaded, and its programs, and no other one: what
+    /// a scheduler's user space does whose object has several.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn choose_struct_ops(&mut self, name: &str) -> Result<(), Error> {
+        if !self.ops.iter().any(|ops| ops.name == name) {
+            let names: Vec<_> = self.ops.iter().map(|ops| ops.name.as_str()).collect();
+            let there = match names.is_empty() {
+                true => "there are none".to_owned(),
+                false => format!("there are: {}", names.join(", ")),
+            };
+            return Err(Error::ops(name, format!("it is not there; {there}")));
+        }
+        for ops in &mut self.ops {
+            ops.autocreate = ops.name == name;
+            for &(_, function) in ops.operations.iter().filter(|_| ops.name != name) {
+                self.functions[function].decided = true;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes an operation away, as a scheduler's user space does that sees that the kernel lacks it.
     /// The program is left out if nothing else uses it. Answers whether it was there.
     ///

@@ -11,13 +11,15 @@ mod time;
 mod timer;
 mod walk;
 
-pub(super) use self::print::Log;
+pub(super) use self::map::map;
+pub(super) use self::print::{Log, stream_vprintk};
+pub(super) use self::ring::{reserve_in, submit_in};
 pub(super) use self::timer::{Fired, Rings, Timers};
 pub(super) use self::walk::{Next, Walk};
 
 use super::call::{Bad, Call};
 use super::map::errno::EINVAL;
-use super::percpu;
+use super::{dynptr, percpu};
 
 /// `-EFAULT`.
 const EFAULT: u64 = negative(14);
@@ -77,6 +79,13 @@ fn find(number: u32) -> Option<Helper> {
         182 => read::strncmp,
         194 => lock::kptr_xchg,
         195 => map::lookup_percpu_elem,
+        197 => dynptr::from_mem,
+        198 => dynptr::ring_reserve,
+        199 => dynptr::ring_submit,
+        200 => dynptr::ring_discard,
+        201 => dynptr::read,
+        202 => dynptr::write,
+        203 => dynptr::data,
         209 => ring::user_drain,
         210 => map::cgrp_storage_get,
         211 => map::cgrp_storage_delete,
