@@ -33,7 +33,7 @@ pub(crate) fn load(args: &RunArgs, version: Version, hz: u32) -> Result<BpfSched
     if let Some(ops) = &args.ops {
         object
             .choose_struct_ops(ops)
-            .map_err(|err| wrong(&format_args!("--ops {ops}: {err}")))?;
+            .map_err(|err| wrong(&err))?;
     }
     fill_in(&mut object, &abi).map_err(|err| wrong(&err))?;
     for Setting { key, value } in &args.set {

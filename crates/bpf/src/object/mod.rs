@@ -112,6 +112,7 @@ impl Object {
         })?;
         let in_btf = |section| move |err| Error::Btf { section, err };
         let btf = Btf::parse(types.data).map_err(in_btf(".BTF"))?;
+        btf.check_ends().map_err(|err| Error::section(".BTF", err.to_string()))?;
         let ext = match section(".BTF.ext") {
             Some(ext) if !ext.data.is_empty() => {
                 BtfExt::parse(ext.data, &btf).map_err(in_btf(".BTF.ext"))?

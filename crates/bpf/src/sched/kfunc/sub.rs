@@ -8,7 +8,6 @@ use scxlab_engine::{Form, flags::errno};
 
 use super::negative;
 use crate::sched::call::{Bad, Call};
-use crate::sched::format;
 
 /// `__SCX_CAP_ALL`.
 const ALL: u64 = 0xf;
@@ -79,14 +78,9 @@ pub(super) fn revoke(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     Ok(0)
 }
 
-/// `scx_bpf_sub_kill_bstr()`: no sub-scheduler with this cgroup may be there any more.
+/// `scx_bpf_sub_kill_bstr()`: a sub-scheduler may be gone by then, which is no error.
 pub(super) fn kill(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let [cgroup, fmt, data, size, _] = call.args;
-    let failed = preamble(call, cgroup);
-    if failed == negative(errno::EOPNOTSUPP) {
-        format::text(call, fmt, data, size)?;
-    }
-    Ok(failed)
+    Ok(preamble(call, call.args[0]))
 }
 
 /// `scx_bpf_sub_caps()`: a root reads that it has all of them.
