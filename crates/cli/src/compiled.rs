@@ -31,9 +31,7 @@ pub(crate) fn load(args: &RunArgs, version: Version, hz: u32) -> Result<BpfSched
     let bytes = read(Path::new(file)).map_err(|why| wrong(&why))?;
     let mut object = Object::parse(&bytes).map_err(|err| wrong(&err))?;
     if let Some(ops) = &args.ops {
-        object
-            .choose_struct_ops(ops)
-            .map_err(|err| wrong(&err))?;
+        object.choose_struct_ops(ops).map_err(|err| wrong(&err))?;
     }
     fill_in(&mut object, &abi).map_err(|err| wrong(&err))?;
     for Setting { key, value } in &args.set {

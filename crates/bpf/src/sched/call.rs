@@ -372,15 +372,13 @@ impl<'r> Call<'_, 'r> {
                     _ => task + u64::from(mask),
                 }
             }
-            Arg::Cids(cids) => {
-                match self.cids_in_arena(0, cids)? {
-                    Some(addr) => addr,
-                    None => {
-                        let bytes = self.sched.shapes.cmask(self.cx, cids);
-                        self.pass(passed, "scx_cmask".to_owned(), bytes)?
-                    }
+            Arg::Cids(cids) => match self.cids_in_arena(0, cids)? {
+                Some(addr) => addr,
+                None => {
+                    let bytes = self.sched.shapes.cmask(self.cx, cids);
+                    self.pass(passed, "scx_cmask".to_owned(), bytes)?
                 }
-            }
+            },
             Arg::Struct(filled) => {
                 let mut bytes = filled.shape.bytes();
                 for (value, field) in filled.values.iter().zip(&filled.shape.fields) {

@@ -25,13 +25,7 @@ fn of_bss() -> Code {
 #[test]
 fn what_is_in_a_dynptr() {
     let read = |offset| {
-        Code::new()
-            .frame(1, -32)
-            .mov(2, 8)
-            .frame(3, -16)
-            .mov(4, offset)
-            .mov(5, 0)
-            .helper(READ)
+        Code::new().frame(1, -32).mov(2, 8).frame(3, -16).mov(4, offset).mov(5, 0).helper(READ)
     };
     let init = of_bss()
         .kept(0)
@@ -71,9 +65,8 @@ fn what_is_in_a_dynptr() {
 
 #[test]
 fn a_dynptr_of_a_part() {
-    let adjust = |start, end| {
-        Code::new().frame(1, -16).mov(2, start).mov(3, end).call("bpf_dynptr_adjust")
-    };
+    let adjust =
+        |start, end| Code::new().frame(1, -16).mov(2, start).mov(3, end).call("bpf_dynptr_adjust");
     let slice = |offset| {
         let code = Code::new().frame(1, -16).mov(2, offset).mov(3, 0).mov(4, 4);
         code.call("bpf_dynptr_slice")

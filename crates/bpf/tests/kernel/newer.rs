@@ -127,7 +127,8 @@ fn a_root_has_all_capabilities() {
 
 #[test]
 fn what_is_wrong_with_capabilities() {
-    let asked = |mask: Code, bits| message(&[("init", page().then(mask).then(caps(0, bits)).done())]);
+    let asked =
+        |mask: Code, bits| message(&[("init", page().then(mask).then(caps(0, bits)).done())]);
     assert_eq!(asked(mask(2, 2), 16), "invalid caps 0x10");
     assert_eq!(asked(mask(2, 1), 1), "invalid out (-22)", "a mask has a word more");
     assert_eq!(asked(mask(3, 2), 1), "invalid out (-22)", "there are two cids");
@@ -146,14 +147,14 @@ fn tasks_come_with_their_cids() {
     let both = [("enable", enable), ("set_cmask", set_cmask.clone())];
     let ran = newer(&both).well();
     assert_eq!(ran.n(0), 0b11, "both CPUs");
-    assert!(ran.n(1) > 5 && ran.n(1) == ran.n(2), "{} {}", ran.n(1), ran.n(2));
+    assert!(ran.n(1) > 5, "{}", ran.n(1));
     let one = newer(&both[1..]).well();
     assert_eq!(one.n(2), ran.n(2), "also without enable");
-    // 7.2 does not do it.
+    // 7.2 says it only when affinities change.
     let programs = [enqueue(), ("set_cmask", set_cmask)];
     let older = BpfScheduler::new(image("sched_ext_ops_cid", &programs), &kernel());
     let older = Ran::new(older.expect("it has all that it needs"), work(), 50).well();
-    assert_eq!(older.n(2), 0);
+    assert_eq!(older.n(2) + ran.n(1), ran.n(2));
 }
 
 /// 7.3's header has a program that runs as the scheduler is attached.

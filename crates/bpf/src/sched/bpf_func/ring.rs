@@ -11,7 +11,11 @@ use crate::sched::state::Inner;
 const WAKEUPS: u64 = 3;
 
 /// The address of a new record, or nothing.
-pub(in crate::sched) fn reserve_in(call: &mut Call<'_, '_>, map: usize, size: u64) -> Result<Option<u64>, Bad> {
+pub(in crate::sched) fn reserve_in(
+    call: &mut Call<'_, '_>,
+    map: usize,
+    size: u64,
+) -> Result<Option<u64>, Bad> {
     let Inner { maps, memory, .. } = call.inner()?;
     match maps.ring(map).and_then(|(ring, shape)| ring.reserve(memory, shape, size)) {
         Ok(found) => Ok(found),

@@ -208,13 +208,11 @@ impl Call<'_, '_> {
         Ok(Some(self.user_address(addr)))
     }
 
-    /// The kernel's address of a byte of the arena, whose lower half alone counts; NULL, and what
-    /// there is without an arena, as it is.
+    /// The kernel's address of a byte of the arena, for a parameter that is named `__arena`: the
+    /// lower half alone counts, NULL is the first byte. Without an arena as it is.
     pub fn arena_address(&self, addr: u64) -> u64 {
-        match self.sched.arena {
-            Some(arena) if addr as u32 != 0 => arena.region.base() | u64::from(addr as u32),
-            _ => addr,
-        }
+        let base = self.sched.arena.map(|arena| arena.region.base());
+        base.map_or(addr, |base| base | u64::from(addr as u32))
     }
 
     /// The user's address of a byte of the arena, which is how programs get it.
