@@ -48,7 +48,7 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Run a scheduler under a workload, and report
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Show a scheduler that loses tasks: qmap keyed by pid, beside qmap keyed by tid
     Demo(DemoArgs),
     /// Check every claim of the tid contract

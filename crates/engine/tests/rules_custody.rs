@@ -8,8 +8,8 @@ use scxlab_engine::{
 
 mod support;
 use support::{
-    Call, Lab, Prog, attached, calls, calls_of, ejected, go, mask, quiet, run, run_us, sleep, st,
-    task,
+    Call, Lab, Prog, attached, calls, calls_of, ejected, go, mask, quiet, run, run_us, sleep,
+    sleep_us, st, task,
 };
 
 const NONE: EnqFlags = EnqFlags::empty();
@@ -327,6 +327,27 @@ fn a_kick_with_preempt_ends_the_slice_of_who_runs() {
     }
     assert_eq!(switches[0], 0);
     assert!(switches[1] > 80 && switches[2] > 80, "{switches:?}");
+}
+
+/// Three CPUs wait for each other all the time. What a CPU is given while it waits runs when it has
+/// waited, as in the kernel's selftest `cyclic_kick_wait`.
+#[test]
+fn a_cpu_that_waits_misses_no_task() {
+    let lab = Lab::new().timeout_ms(1000).on_enqueue(|cx, p, enq| {
+        cx.dsq_insert(p, DsqId::GLOBAL, 20_000_000, enq);
+        if let CpuId(cpu @ 0..3) = cx.this_cpu() {
+            cx.kick_cpu(CpuId((cpu + 1) % 3), KickFlags::WAIT);
+        }
+    });
+    let mut prog = Prog::new();
+    for nth in 0..8 {
+        let task = prog.forever("task", vec![run_us(40 + nth), sleep_us(60)]);
+        prog.start(task);
+    }
+    let (mut engine, id) = attached(quiet(4, prog), lab);
+    go(&mut engine, 3000);
+    assert!(engine.is_attached(id), "{:?}", engine.exit_info(id));
+    assert!(engine.stats().kick_waits > 1000, "{}", engine.stats().kick_waits);
 }
 
 #[test]

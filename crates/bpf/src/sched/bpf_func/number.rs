@@ -51,7 +51,10 @@ fn parse(text: &[u8], flags: u64) -> Result<(u64, bool, u64), i32> {
     Ok(((begin + skipped + taken) as u64, is_negative, number))
 }
 
-fn signed(text: &[u8], flags: u64) -> Result<(u64, u64), i32> {
+/// Characters that were taken, and the number.
+type Found = Result<(u64, u64), i32>;
+
+fn signed(text: &[u8], flags: u64) -> Found {
     let (taken, is_negative, number) = parse(text, flags)?;
     const LEAST: u64 = 1 << 63;
     match is_negative {
@@ -62,7 +65,7 @@ fn signed(text: &[u8], flags: u64) -> Result<(u64, u64), i32> {
     }
 }
 
-fn unsigned(text: &[u8], flags: u64) -> Result<(u64, u64), i32> {
+fn unsigned(text: &[u8], flags: u64) -> Found {
     match parse(text, flags)? {
         (_, true, _) => Err(EINVAL),
         (taken, false, number) => Ok((taken, number)),
@@ -70,10 +73,7 @@ fn unsigned(text: &[u8], flags: u64) -> Result<(u64, u64), i32> {
 }
 
 /// Puts what is found, or 0, and says how many characters it took.
-fn put(
-    call: &mut Call<'_, '_>,
-    find: fn(&[u8], u64) -> Result<(u64, u64), i32>,
-) -> Result<u64, Bad> {
+fn put(call: &mut Call<'_, '_>, find: fn(&[u8], u64) -> Found) -> Result<u64, Bad> {
     let [addr, len, flags, to, _] = call.args;
     let room = call.inner()?.memory.remaining(addr);
     if len > room {

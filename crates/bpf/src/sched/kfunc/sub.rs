@@ -31,7 +31,8 @@ impl Cmask {
         let low = call.read_word(addr)?;
         let (base, nr) = (low as u32, (low >> 32) as u32);
         let words = call.read_at(addr, 8)? as u32;
-        let fits = base < possible && nr <= possible - base && nr.div_ceil(64) + 1 <= words;
+        // SCX_CMASK_NR_WORDS() is one more.
+        let fits = base < possible && nr <= possible - base && nr.div_ceil(64) < words;
         Ok(fits.then_some(Self { bits: addr.wrapping_add(16), base, nr }))
     }
 
