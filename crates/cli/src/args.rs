@@ -81,6 +81,9 @@ pub struct RunArgs {
     /// Set an option of the scheduler; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<Setting>,
+    /// Which scheduler to run of a .bpf.o file that has several: its variable's name
+    #[arg(long, value_name = "NAME")]
+    pub ops: Option<String>,
     /// The kernel that the engine looks like to a compiled scheduler: 6.16 to 7.3; it behaves as 7.2
     /// [default: 7.2]
     #[arg(long, value_name = "VERSION")]

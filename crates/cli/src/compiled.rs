@@ -6,7 +6,7 @@ use scxlab_bpf::abi::{Abi, Version};
 use scxlab_bpf::object::{Object, limits};
 use scxlab_bpf::sched::{BpfScheduler, LoadError};
 
-use crate::args::Setting;
+use crate::args::{RunArgs, Setting};
 use crate::input;
 use crate::output::{aside, reason};
 use crate::status::Failure;
@@ -23,19 +23,18 @@ const LAST_SWITCH: &str = "scx_tid_last_switch";
 /// Room for the debug dump: as much as the kernel makes by default, `SCX_EXIT_DUMP_DFL_LEN`.
 const DUMP: usize = 32 << 10;
 
-/// Loads a file for the engine, as a kernel of this version with so many ticks a second.
-pub(crate) fn load(
-    file: &str,
-    set: &[Setting],
-    version: Version,
-    hz: u32,
-) -> Result<BpfScheduler, Failure> {
+/// Loads the file that was asked for, as a kernel of this version with so many ticks a second does.
+pub(crate) fn load(args: &RunArgs, version: Version, hz: u32) -> Result<BpfScheduler, Failure> {
+    let file = args.scheduler.as_str();
     let wrong = |why: &dyn std::fmt::Display| Failure::wrong(format_args!("{file}: {why}"));
     let abi = Abi::new(version).map_err(|err| wrong(&err))?.with_hz(hz);
     let bytes = read(Path::new(file)).map_err(|why| wrong(&why))?;
     let mut object = Object::parse(&bytes).map_err(|err| wrong(&err))?;
+    if let Some(ops) = &args.ops {
+        object.choose_struct_ops(ops).map_err(|err| wrong(&err))?;
+    }
     fill_in(&mut object, &abi).map_err(|err| wrong(&err))?;
-    for Setting { key, value } in set {
+    for Setting { key, value } in &args.set {
         set_one(&mut object, key, value)
             .map_err(|err| wrong(&format_args!("--set {key}={value}: {err}")))?;
     }
@@ -49,6 +48,9 @@ pub(crate) fn load(
              vm:{version} runs it on a kernel that has",
             all.join("\n  ")
         )),
+        many @ LoadError::ManySchedulers(_) => {
+            wrong(&format_args!("{many}; --ops NAME chooses one"))
+        }
         other => wrong(&other),
     })
 }

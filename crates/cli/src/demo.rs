@@ -79,6 +79,7 @@ pub(crate) fn run_args(args: &DemoArgs, key: &str) -> RunArgs {
         on: args.on.clone(),
         duration: Some(args.time()),
         seed: args.seed,
+        ops: None,
         kernel_abi: None,
         dump_map: Vec::new(),
         prog_run: Vec::new(),

@@ -125,7 +125,7 @@ fn choose(args: &RunArgs) -> Result<Chosen, Failure> {
     if is_file(&args.scheduler) {
         let hz = args.machine.hz.unwrap_or(HZ);
         let version = args.kernel_abi.unwrap_or_default();
-        let scheduler = Arc::new(compiled::load(&args.scheduler, &args.set, version, hz)?);
+        let scheduler = Arc::new(compiled::load(args, version, hz)?);
         let options = args.set.iter().map(|set| (set.key.clone(), set.value.clone()));
         return Ok(Chosen {
             name: file_name(&args.scheduler),
@@ -133,6 +133,11 @@ fn choose(args: &RunArgs) -> Result<Chosen, Failure> {
             scheduler,
             options: options.collect(),
         });
+    }
+    if let Some(ops) = &args.ops {
+        return Err(Failure::wrong(format_args!(
+            "--ops {ops}: only a .bpf.o file can have several schedulers; leave it out, or give one"
+        )));
     }
     if let Some(version) = args.kernel_abi {
         return Err(Failure::wrong(format_args!(

@@ -93,6 +93,8 @@ pub(crate) struct Rq {
     pub next_class: SchedClass,
     pub nr_running: u32,
     pub need_resched: bool,
+    /// `resched_curr()` asked for it, and not only `kick_sync_wait()`, which waits for other CPUs.
+    pub resched_wanted: bool,
     /// `set_tsk_need_resched()` of the task that is about to run.
     pub resched_next: bool,
     /// An `Event::Resched` is under way.
@@ -123,6 +125,7 @@ impl Rq {
             next_class: SchedClass::Idle,
             nr_running: 0,
             need_resched: false,
+            resched_wanted: false,
             resched_next: false,
             resched_queued: false,
             burst_since: Nanos::ZERO,

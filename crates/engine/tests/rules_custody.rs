@@ -1,15 +1,15 @@
 //! What a scheduler is told of a task and when: custody, `ops.dequeue`, slices, kicks, the
 //! watchdog, and the dump.
 
-use scxlab_engine::program::{Instr, Who};
+use scxlab_engine::program::{Instr, Pc, Span, Who};
 use scxlab_engine::{
     CpuId, Cx, DeqFlags, DsqId, EnqFlags, ExitKind, KickFlags, Nanos, OpSet, OpsFlags, Task, What,
 };
 
 mod support;
 use support::{
-    Call, Lab, Prog, attached, calls, calls_of, ejected, go, mask, quiet, run, run_us, sleep, st,
-    task,
+    Call, Lab, Prog, attached, busy, calls, calls_of, ejected, go, mask, quiet, run, run_us, sleep,
+    st, task,
 };
 
 const NONE: EnqFlags = EnqFlags::empty();
@@ -327,6 +327,39 @@ fn a_kick_with_preempt_ends_the_slice_of_who_runs() {
     }
     assert_eq!(switches[0], 0);
     assert!(switches[1] > 80 && switches[2] > 80, "{switches:?}");
+}
+
+/// Three CPUs wait for each other all the time. What a CPU is given while it waits runs when it has
+/// waited, as in the kernel's selftest `cyclic_kick_wait`.
+#[test]
+fn a_cpu_that_waits_misses_no_task() {
+    let lab = || {
+        Lab::new().timeout_ms(1000).on_enqueue(|cx, p, enq| {
+            cx.dsq_insert(p, DsqId::GLOBAL, 20_000_000, enq);
+            if let CpuId(cpu @ 0..3) = cx.this_cpu() {
+                cx.kick_cpu(CpuId((cpu + 1) % 3), KickFlags::WAIT);
+            }
+        })
+    };
+    for seed in 1..=6 {
+        // Pairs of tasks that run in turn: nothing else happens that could make up for a miss.
+        let mut prog = Prog::new();
+        (prog.0.mutexes, prog.0.conds) = (4, 4);
+        for pair in 0..4 {
+            let turn = Span::between(Nanos::from_micros(50), Nanos::from_micros(500));
+            let wait = Instr::CondWait { cond: pair, mutex: pair };
+            let code = vec![Instr::Lock(pair), Instr::Run(turn), Instr::CondSignal(pair), wait];
+            let code = [code, vec![Instr::Jump(Pc(1))]].concat();
+            for _ in 0..2 {
+                let task = prog.routine("turn", code.clone());
+                prog.start(task);
+            }
+        }
+        let (mut engine, id) = attached(busy(4, prog, seed, 2_000), lab());
+        go(&mut engine, 3000);
+        assert!(engine.is_attached(id), "{seed}: {:?}", engine.exit_info(id));
+        assert!(engine.stats().kick_waits > 100, "{seed}: {}", engine.stats().kick_waits);
+    }
 }
 
 #[test]

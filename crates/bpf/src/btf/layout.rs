@@ -18,6 +18,9 @@ pub enum LayoutError {
     /// An array of arrays, say, with more bytes than 32 bits can count.
     #[error("type [{0}] is larger than 4 GiB")]
     TooLarge(TypeId),
+    /// It is a part of itself, or a pointer to itself.
+    #[error("type [{0}] leads back to itself")]
+    Circle(TypeId),
     /// A declaration given to a [`Builder`](super::Builder) makes no sense.
     #[error("`{0}`: {1}")]
     Declaration(String, &'static str),

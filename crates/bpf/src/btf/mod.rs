@@ -5,6 +5,7 @@
 //! references counts steps: [`Btf::resolve`] and [`Btf::size_of`] do, and give up.
 
 mod build;
+mod circle;
 mod ext;
 mod layout;
 mod parse;

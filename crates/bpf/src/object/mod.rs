@@ -112,6 +112,7 @@ impl Object {
         })?;
         let in_btf = |section| move |err| Error::Btf { section, err };
         let btf = Btf::parse(types.data).map_err(in_btf(".BTF"))?;
+        btf.check_ends().map_err(|err| Error::section(".BTF", err.to_string()))?;
         let ext = match section(".BTF.ext") {
             Some(ext) if !ext.data.is_empty() => {
                 BtfExt::parse(ext.data, &btf).map_err(in_btf(".BTF.ext"))?
@@ -338,6 +339,29 @@ impl Object {
     pub fn struct_ops(&self) -> impl Iterator<Item = (&str, &str)> {
         let loaded = self.ops.iter().filter(|ops| ops.autocreate);
         loaded.map(|ops| (ops.name.as_str(), self.btf.name_of(ops.ty)))
+    }
+
+    /// Has this one of all structures of operations loaded, and its programs, and no other one: what
+    /// a scheduler's user space does whose object has several.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn choose_struct_ops(&mut self, name: &str) -> Result<(), Error> {
+        if !self.ops.iter().any(|ops| ops.name == name) {
+            let names: Vec<_> = self.ops.iter().map(|ops| ops.name.as_str()).collect();
+            let there = match names.is_empty() {
+                true => "there are none".to_owned(),
+                false => format!("there are: {}", names.join(", ")),
+            };
+            return Err(Error::ops(name, format!("it is not there; {there}")));
+        }
+        for ops in &mut self.ops {
+            ops.autocreate = ops.name == name;
+            for &(_, function) in ops.operations.iter().filter(|_| ops.name != name) {
+                self.functions[function].decided = true;
+            }
+        }
+        Ok(())
     }
 
     /// Takes an operation away, as a scheduler's user space does that sees that the kernel lacks it.

@@ -67,6 +67,8 @@ pub(super) enum Value<'a, 'r> {
     /// By its id.
     Cgroup(u64),
     Text(&'a str),
+    /// The arena's address of a set of them.
+    Cids(&'a Cpumask),
     /// A pointer to one.
     Struct(Box<Filled<'a, 'r>>),
 }
@@ -84,6 +86,7 @@ pub(super) struct Shapes {
     sub_attach: Shape,
     sub_detach: Shape,
     sub_ops: Shape,
+    enable: Shape,
     cmask: Shape,
     cmask_bits: usize,
     /// `SCX_EFLAG_INITIALIZED`.
@@ -111,6 +114,7 @@ impl Shapes {
             sub_attach: shape("scx_sub_attach_args", &["ops", "cgroup_path"]),
             sub_detach: shape("scx_sub_detach_args", &["ops", "cgroup_path"]),
             sub_ops: shape("sched_ext_ops", &["sub_cgroup_id"]),
+            enable: shape("scx_enable_args", &["cmask_arena_addr"]),
             cmask: shape("scx_cmask", &["base", "nr_cids", "alloc_words"]),
             cmask_bits: abi.offset_of("scx_cmask", "bits").unwrap_or(0) as usize,
             initialized: number("SCX_EFLAG_INITIALIZED"),
@@ -179,15 +183,21 @@ impl Shapes {
         Filled { shape: if attach { &self.sub_attach } else { &self.sub_detach }, values }
     }
 
+    /// `struct scx_enable_args`, which schedulers of the cid form have from 7.3 on.
+    pub fn enable<'a>(&'a self, cids: &'a Cpumask) -> Filled<'a, 'static> {
+        Filled { shape: &self.enable, values: vec![Value::Cids(cids)] }
+    }
+
     /// `struct scx_cmask` of all cids.
     pub fn cmask(&self, cx: &Cx<'_>, cids: &Cpumask) -> Vec<u8> {
         let nr = cx.nr_cpu_ids();
-        let words = nr.div_ceil(64) as usize;
+        // SCX_CMASK_NR_WORDS(): one more, for a mask that begins within a word.
+        let words = nr.div_ceil(64) as usize + 1;
         let mut bytes = vec![0; self.cmask_bits];
         for (place, value) in self.cmask.fields.iter().zip([0, nr, words as u32]) {
             place.put(&mut bytes, value.into());
         }
-        for word in &cids.words()[..words] {
+        for word in cids.words().iter().chain(std::iter::repeat(&0)).take(words) {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
         bytes

@@ -376,19 +376,13 @@ impl<'r> Call<'_, 'r> {
                     _ => task + u64::from(mask),
                 }
             }
-            Arg::Cids(cids) => {
-                let bytes = self.sched.shapes.cmask(self.cx, cids);
-                match self.arena_scratch()? {
-                    Some(addr) => {
-                        let region = RegionId::of(addr).ok_or(Full)?;
-                        let offset = address::offset(addr);
-                        let memory = &mut self.inner()?.memory;
-                        memory.poke(region, offset, &bytes).map_err(|_| Full)?;
-                        self.user_address(addr)
-                    }
-                    None => self.pass(passed, "scx_cmask".to_owned(), bytes)?,
+            Arg::Cids(cids) => match self.cids_in_arena(0, cids)? {
+                Some(addr) => addr,
+                None => {
+                    let bytes = self.sched.shapes.cmask(self.cx, cids);
+                    self.pass(passed, "scx_cmask".to_owned(), bytes)?
                 }
-            }
+            },
             Arg::Text(text) => {
                 let text = [text.as_bytes(), b"\0"].concat();
                 self.pass(passed, "text that was passed".to_owned(), text)?
@@ -406,6 +400,7 @@ impl<'r> Call<'_, 'r> {
                         Value::Number(number) => *number,
                         Value::Task(p) => self.address(Some(*p))?,
                         Value::Cgroup(id) => self.object(Object::Cgroup(*id))?,
+                        Value::Cids(cids) => self.cids_in_arena(0, cids)?.unwrap_or(0),
                         Value::Text(text) => {
                             let text = [text.as_bytes(), b"\0"].concat();
                             let name = format!("{} of {}", field.name, filled.shape.name);

@@ -13,6 +13,7 @@ mod bpf_func;
 mod call;
 mod contents;
 mod dump;
+mod dynptr;
 mod format;
 mod kfunc;
 mod map;
@@ -36,7 +37,7 @@ use self::object::{Layouts, Objects};
 use self::ops::Programs;
 use self::others::Others;
 use self::state::Inner;
-use crate::abi::Abi;
+use crate::abi::{Abi, Version};
 use crate::btf::Type;
 use crate::insn::pseudo;
 use crate::machine::{Binding, Callee, Code, DecodeError, Full, Memory};
@@ -51,9 +52,9 @@ pub enum LoadError {
     /// It has no scheduler.
     #[error("there is no scheduler in it: no variable of type sched_ext_ops in .struct_ops")]
     NoScheduler,
-    /// It has more than one.
-    #[error("there are {0} schedulers in it; one at a time is run")]
-    ManySchedulers(usize),
+    /// It has more than one: their names.
+    #[error("there are {count} schedulers in it, and one is run: {all}", count = .0.len(), all = .0.join(", "))]
+    ManySchedulers(Vec<String>),
     /// It needs what the engine does not have.
     #[error("the engine does not have what it needs: {}", .0.join("; "))]
     Missing(Vec<String>),
@@ -81,6 +82,10 @@ pub struct BpfScheduler {
     shapes: Shapes,
     events: EventPlaces,
     arena: Option<Arena>,
+    /// The kernel that it was relocated for.
+    version: Version,
+    /// `cid_shard_size`: CPUs of a shard, 0 for as many as the kernel likes.
+    shard_size: u32,
     /// What it counts, by name: address, bytes.
     counters: Vec<(String, u64, usize)>,
     /// The address of each map's value, or of its arena; 0 for other maps.
@@ -105,10 +110,13 @@ impl BpfScheduler {
         let ops = match &image.struct_ops[..] {
             [ops] => ops.clone(),
             [] => return Err(LoadError::NoScheduler),
-            many => return Err(LoadError::ManySchedulers(many.len())),
+            many => {
+                let names = many.iter().map(|ops| ops.name.clone());
+                return Err(LoadError::ManySchedulers(names.collect()));
+            }
         };
         let mut missing = Vec::new();
-        let programs = Programs::new(&image, &ops, &mut missing);
+        let programs = Programs::new(&image, &ops, abi.version(), &mut missing);
         let layouts = Layouts::new(abi).map_err(|what| LoadError::Missing(vec![what]))?;
         let (mut memory, mut objects) = (Memory::new(MEMORY), Objects::default());
         let (binding, maps) =
@@ -135,6 +143,7 @@ impl BpfScheduler {
             sub_cgroup: None,
             tracepoints: others.tracepoints(),
         };
+        let shard_size = number("cid_shard_size") as u32;
         let counters = counters(&image, &binding);
         let bases = binding.maps.iter().map(|map| map.value).collect();
         let arena = Arena::of(&image, &binding);
@@ -151,6 +160,8 @@ impl BpfScheduler {
             shapes: Shapes::new(abi),
             events: EventPlaces::new(abi),
             arena,
+            version: abi.version(),
+            shard_size,
             counters,
             bases,
             initial,

@@ -9,6 +9,7 @@ use super::BpfScheduler;
 use super::call::{Arg, Failed};
 use super::state::State;
 use crate::Image;
+use crate::abi::Version;
 use crate::image::StructOps;
 use crate::machine::NoKernel;
 
@@ -73,6 +74,10 @@ const NEVER_CALLED: &[&str] = &[
     "sub_ecaps_updated",
 ];
 
+/// The section of programs that run as a scheduler is attached, before all of its operations: 7.3's
+/// own header has one.
+pub(super) const REGISTERED: &str = "fentry/bpf_scx_reg";
+
 /// The program of each operation.
 #[derive(Clone, Debug)]
 pub(super) struct Programs {
@@ -80,11 +85,22 @@ pub(super) struct Programs {
     pub implements: OpSet,
     /// Functions, by operation.
     by_op: [Option<usize>; OPERATIONS.len()],
+    /// Programs that trace [`REGISTERED`].
+    on_attach: Vec<usize>,
+    /// `init_cids`, which 7.3 calls before `init`.
+    init_cids: Option<usize>,
+    /// `set_cmask` runs after `enable`, as in 7.3's cid form.
+    cids_on_enable: bool,
 }
 
 impl Programs {
     /// Those of a structure. What the engine does not have is named.
-    pub fn new(image: &Image, ops: &StructOps, missing: &mut Vec<String>) -> Self {
+    pub fn new(
+        image: &Image,
+        ops: &StructOps,
+        version: Version,
+        missing: &mut Vec<String>,
+    ) -> Self {
         let form = match ops.type_name.as_str() {
             "sched_ext_ops" => Form::Cpu,
             "sched_ext_ops_cid" => Form::Cid,
@@ -93,8 +109,14 @@ impl Programs {
                 Form::Cpu
             }
         };
-        let mut programs =
-            Self { form, implements: OpSet::empty(), by_op: [None; OPERATIONS.len()] };
+        let mut programs = Self {
+            form,
+            implements: OpSet::empty(),
+            by_op: [None; OPERATIONS.len()],
+            on_attach: Vec::new(),
+            init_cids: None,
+            cids_on_enable: false,
+        };
         for member in &ops.members {
             let Some(program) = ops.operation(&member.name) else { continue };
             // In 7.3's cid form, those of cgroups are named for their controller.
@@ -108,9 +130,23 @@ impl Programs {
                     programs.by_op[*op as usize] = Some(program.function);
                     programs.implements |= *set;
                 }
+                (None, Some(program)) if name == "init_cids" && form == Form::Cid => {
+                    programs.init_cids = Some(program.function);
+                    programs.implements |= OpSet::INIT;
+                }
                 _ if NEVER_CALLED.contains(&name.as_str()) => {}
                 _ => missing.push(format!("operation {}", member.name)),
             }
+        }
+        let traces = image.programs.iter().filter(|program| program.section == REGISTERED);
+        programs.on_attach = traces.map(|program| program.function).collect();
+        if !programs.on_attach.is_empty() {
+            programs.implements |= OpSet::INIT;
+        }
+        let follows_cids = programs.implements.contains(OpSet::SET_CPUMASK);
+        if form == Form::Cid && version >= Version::V7_3 && follows_cids {
+            programs.cids_on_enable = true;
+            programs.implements |= OpSet::ENABLE;
         }
         programs
     }
@@ -124,15 +160,25 @@ impl BpfScheduler {
     /// Runs an operation. What goes wrong ends the scheduler, and gives nothing.
     fn op<'r>(&self, cx: &mut Cx<'r>, op: Op, args: &[Arg<'_, 'r>]) -> Option<u64> {
         let program = self.programs.by_op[op as usize]?;
-        let name = self.programs.name(op);
+        self.checked(cx, ("ops.", self.programs.name(op)), program, args)
+    }
+
+    /// Runs a program. What goes wrong ends the scheduler, and gives nothing.
+    fn checked<'r>(
+        &self,
+        cx: &mut Cx<'r>,
+        (form, name): (&str, &str),
+        program: usize,
+        args: &[Arg<'_, 'r>],
+    ) -> Option<u64> {
         match self.run(cx, program, args) {
             Ok(value) => Some(value),
             Err(Failed::Fault(fault)) => {
-                cx.fault(format!("ops.{name}: {fault}"));
+                cx.fault(format!("{form}{name}: {fault}"));
                 None
             }
             Err(Failed::Other(why)) => {
-                cx.fault(format!("ops.{name}: {why}"));
+                cx.fault(format!("{form}{name}: {why}"));
                 None
             }
         }
@@ -143,6 +189,27 @@ impl BpfScheduler {
         match self.op(cx, op, args).unwrap_or(0) as i32 {
             0 => Ok(()),
             err => Err(Errno(err.wrapping_neg())),
+        }
+    }
+
+    /// `ops.init_cids()` of 7.3, of a root: cids are final after it.
+    fn init_cids(&self, cx: &mut Cx<'_>) -> Result<(), Errno> {
+        let Some(program) = self.programs.init_cids.filter(|_| cx.is_root()) else {
+            return Ok(());
+        };
+        self.cids_are_open(cx, true);
+        let err = self.checked(cx, ("ops.", "init_cids"), program, &[]).unwrap_or(0) as i32;
+        self.cids_are_open(cx, false);
+        if err == 0 {
+            return Ok(());
+        }
+        cx.fault(format!("ops.init_cids() failed ({err})"));
+        Err(Errno(err.wrapping_neg()))
+    }
+
+    fn cids_are_open(&self, cx: &mut Cx<'_>, open: bool) {
+        if let Some(inner) = cx.state::<State>().and_then(|state| state.0.as_deref_mut()) {
+            inner.cids_are_open = open;
         }
     }
 
@@ -287,7 +354,18 @@ impl Scheduler for BpfScheduler {
         self.op(cx, Op::ExitTask, &[p, Arg::Struct(&args)]);
     }
     fn enable(&self, cx: &mut Cx<'_>, p: Task<'_>) {
-        self.about(cx, Op::Enable, p, None);
+        if self.programs.form != Form::Cid || self.version < Version::V7_3 {
+            self.about(cx, Op::Enable, p, None);
+            return;
+        }
+        let p = cx.same(p);
+        let cids = cx.task_cids(p);
+        let args = self.shapes.enable(&cids);
+        self.op(cx, Op::Enable, &[Arg::Task(Some(p)), Arg::Struct(&args)]);
+        // `__scx_enable_task()` in Linux 7.3.
+        if self.programs.cids_on_enable {
+            self.set_cmask(cx, p, &cids);
+        }
     }
     fn disable(&self, cx: &mut Cx<'_>, p: Task<'_>) {
         self.about(cx, Op::Disable, p, None);
@@ -342,6 +420,10 @@ impl Scheduler for BpfScheduler {
         self.passes(cx, at);
     }
     fn init(&self, cx: &mut Cx<'_>) -> Result<(), Errno> {
+        for program in &self.programs.on_attach {
+            self.checked(cx, ("", REGISTERED), *program, &[]);
+        }
+        self.init_cids(cx)?;
         self.op_errno(cx, Op::Init, &[])
     }
     fn exit(&self, cx: &mut Cx<'_>, info: &ExitInfo) {

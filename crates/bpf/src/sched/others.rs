@@ -8,6 +8,7 @@ use scxlab_engine::{Cx, Task, Tracepoint, TracepointSet};
 use super::BpfScheduler;
 use super::call::{Arg, Failed};
 use super::kfunc::{self, Kind};
+use super::ops;
 use crate::insn::pseudo;
 use crate::machine::Region;
 use crate::{Image, Insn};
@@ -39,6 +40,8 @@ impl Others {
                     others.syscalls.push((name.clone(), program.function));
                     Kind::Syscall
                 }
+                // Run by the operations.
+                (ops::REGISTERED, _) => Kind::Tracing,
                 (_, Some(at)) => {
                     others.traces.push((at, program.function));
                     Kind::Tracing

@@ -1,8 +1,9 @@
-//! The kernel's variables of which each CPU has one.
+//! What each CPU has one of: variables of the kernel's, and objects of the program's.
 
 use scxlab_engine::CpuId;
 
 use super::call::{Bad, Call};
+use super::kfunc;
 
 /// `bpf_per_cpu_ptr()`: NULL for a CPU that is not there.
 pub(super) fn per_cpu_ptr(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
@@ -20,6 +21,9 @@ pub(super) fn this_cpu_ptr(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 
 fn of_cpu(call: &mut Call<'_, '_>, cpu: CpuId) -> Result<u64, Bad> {
     let addr = call.args[0];
+    if let Some(own) = kfunc::percpu_obj_of(call, addr, cpu.0)? {
+        return Ok(own);
+    }
     let object = call.inner()?.objects.at(addr).and_then(|object| object.of_cpu(cpu));
     let object = object.ok_or_else(|| format!("its argument 1 is of no CPU: {addr:#x}"))?;
     Ok(call.object(object)?)

@@ -44,6 +44,10 @@ pub(super) struct Inner {
     pub scratch: Option<u64>,
     /// Pages of the arena that nobody has.
     pub free_pages: FreePages,
+    /// The first cid of each shard, once the scheduler has said so.
+    pub shards: Option<Vec<i32>>,
+    /// `ops.init_cids` runs: cids may still change.
+    pub cids_are_open: bool,
     pub maps: Maps,
     /// Programs that are running, one within the other.
     pub running: u32,
@@ -70,6 +74,8 @@ impl Inner {
             dropped: Vec::new(),
             scratch: None,
             free_pages,
+            shards: None,
+            cids_are_open: false,
             maps,
             running: 0,
             random: None,

@@ -86,6 +86,11 @@ impl Code {
         self.add(0x18, dst, pseudo::MAP, 0, 1).add(0, 0, 0, 0, 0)
     }
 
+    /// The address of a map.
+    pub fn map(self, dst: u8, number: i32) -> Self {
+        self.add(0x18, dst, pseudo::MAP, 0, number).add(0, 0, 0, 0, 0)
+    }
+
     /// To the kernel's address space, from an arena's.
     pub fn cast_arena(self, dst: u8) -> Self {
         self.add(0xbf, dst, dst, 1, 1)

@@ -4,6 +4,8 @@
 mod any;
 mod build;
 mod cpus;
+mod dynptr;
+mod newer;
 mod objects;
 mod operations;
 mod own;

@@ -192,9 +192,10 @@ fn one_scheduler_and_no_other() {
     none.struct_ops.clear();
     let error = BpfScheduler::new(none.clone(), &kernel()).expect_err("none");
     assert_eq!(error, LoadError::NoScheduler);
+    let names = two.iter().map(|ops| ops.name.clone()).collect();
     none.struct_ops = two;
     let error = BpfScheduler::new(none, &kernel()).expect_err("two");
-    assert_eq!(error, LoadError::ManySchedulers(2));
+    assert_eq!(error, LoadError::ManySchedulers(names));
 }
 
 #[test]

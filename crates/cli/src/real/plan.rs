@@ -50,6 +50,12 @@ impl RealPlan {
                 "--trace: a real kernel's trace is not written; leave it out, or give --on engine",
             ));
         }
+        if let Some(ops) = &args.ops {
+            return Err(Failure::wrong(format_args!(
+                "--ops {ops}: on a real kernel an object has to have one scheduler; leave it out, or \
+                 give --on engine"
+            )));
+        }
         if let Some(version) = args.kernel_abi {
             return Err(Failure::wrong(format_args!(
                 "--kernel-abi {version}: a real kernel is the version that it is; leave it out, or \

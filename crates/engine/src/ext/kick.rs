@@ -128,6 +128,12 @@ impl Engine {
         if std::mem::take(&mut rq.scx.kick_sync_pending) {
             rq.need_resched = false;
             self.kick_sync_wait(cpu);
+            // Somebody has put a task into its queue, or kicked it, while it waited: `schedule()` goes
+            // on until need_resched() is clear.
+            let rq = self.rq(cpu);
+            if !rq.scx.kick_sync_pending && rq.resched_wanted {
+                self.schedule(cpu, true);
+            }
         } else if rq.need_resched {
             self.schedule(cpu, true);
         }

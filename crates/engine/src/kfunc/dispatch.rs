@@ -49,6 +49,16 @@ impl Cx<'_> {
         moved
     }
 
+    /// Whether the scheduler is the root, and no sub-scheduler.
+    pub fn is_root(&self) -> bool {
+        self.core.sch(self.sched).parent().is_none()
+    }
+
+    /// `scx_find_sub_sched()`: whether a sub-scheduler is attached to a cgroup.
+    pub fn has_sub_sched(&self, cgroup: u64) -> bool {
+        self.core.find_sub_sched(cgroup).is_some()
+    }
+
     /// `scx_bpf_sub_dispatch()`: lets the sub-scheduler of a cgroup dispatch for this CPU; whether
     /// it had something.
     pub fn sub_dispatch(&mut self, cgroup: u64) -> bool {

@@ -40,6 +40,7 @@ impl Engine {
         let remote = cpu != self.this_cpu;
         let rq = self.rq_mut(cpu);
         rq.need_resched = true;
+        rq.resched_wanted = true;
         if !rq.resched_queued {
             rq.resched_queued = true;
             let delay =
@@ -77,6 +78,7 @@ impl Engine {
         rq.next_class = next_class;
         // clear_tsk_need_resched(prev), but put_prev_task_scx() may have flagged @next.
         rq.need_resched = false;
+        rq.resched_wanted = false;
         let again = std::mem::take(&mut rq.resched_next);
         if next != prev {
             let left = match prev == first {

@@ -29,7 +29,7 @@ pub(super) fn here(call: &Call<'_, '_>) -> Here {
 }
 
 /// The map that the first argument is.
-pub(super) fn map(call: &mut Call<'_, '_>) -> Result<usize, Bad> {
+pub(in crate::sched) fn map(call: &mut Call<'_, '_>) -> Result<usize, Bad> {
     let addr = call.args[0];
     let Inner { maps, memory, .. } = call.inner()?;
     maps.find(memory, addr).ok_or_else(|| format!("its argument 1 is no map: {addr:#x}").into())

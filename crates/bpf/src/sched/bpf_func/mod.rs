@@ -3,6 +3,7 @@
 mod lock;
 mod map;
 mod names;
+mod number;
 mod print;
 mod read;
 mod ring;
@@ -11,13 +12,15 @@ mod time;
 mod timer;
 mod walk;
 
-pub(super) use self::print::Log;
+pub(super) use self::map::map;
+pub(super) use self::print::{Log, stream_vprintk};
+pub(super) use self::ring::{reserve_in, submit_in};
 pub(super) use self::timer::{Fired, Rings, Timers};
 pub(super) use self::walk::{Next, Walk};
 
 use super::call::{Bad, Call};
 use super::map::errno::EINVAL;
-use super::percpu;
+use super::{dynptr, percpu};
 
 /// `-EFAULT`.
 const EFAULT: u64 = negative(14);
@@ -44,18 +47,23 @@ fn find(number: u32) -> Option<Helper> {
         7 => time::prandom_u32,
         8 => time::smp_processor_id,
         14 => task::current_pid_tgid,
+        15 => task::current_uid_gid,
         16 => print::current_comm,
         25 => map::perf_event_output,
         35 | 158 => task::current,
         42 => time::numa_node_id,
         45 | 115 => read::probe_read_kernel_str,
+        80 => task::current_cgroup_id,
         87 => map::push_elem,
         88 => map::pop_elem,
         89 => map::peek_elem,
         93 => lock::spin_lock,
         SPIN_UNLOCK => lock::spin_unlock,
+        105 => number::strtol,
+        106 => number::strtoul,
         112 | 114 | 148 => read::probe_read_user,
         118 => time::jiffies64,
+        123 => task::current_ancestor_cgroup_id,
         130 => ring::output,
         131 => ring::reserve,
         132 => ring::submit,
@@ -77,6 +85,13 @@ fn find(number: u32) -> Option<Helper> {
         182 => read::strncmp,
         194 => lock::kptr_xchg,
         195 => map::lookup_percpu_elem,
+        197 => dynptr::from_mem,
+        198 => dynptr::ring_reserve,
+        199 => dynptr::ring_submit,
+        200 => dynptr::ring_discard,
+        201 => dynptr::read,
+        202 => dynptr::write,
+        203 => dynptr::data,
         209 => ring::user_drain,
         210 => map::cgrp_storage_get,
         211 => map::cgrp_storage_delete,

@@ -100,6 +100,21 @@ pub(super) fn trace_vprintk(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     trace(call, line)
 }
 
+/// `bpf_stream_vprintk()`: to one of the program's two streams, whose reader keeps up.
+pub(in crate::sched) fn stream_vprintk(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    const ENOENT: i32 = 2;
+    let [stream, fmt, data, len, _] = call.args;
+    // `BPF_STDOUT` and `BPF_STDERR`.
+    if !matches!(stream as u32, 1 | 2) {
+        return Ok(negative(ENOENT));
+    }
+    let Some(args) = words(call, data, len as u32)? else { return Ok(negative(EINVAL)) };
+    let line = print(call, fmt, LINE, args)?;
+    let written = line.is_some();
+    let failed = trace(call, line)?;
+    Ok(if written { 0 } else { failed })
+}
+
 /// `bpf_snprintf()`: what the text takes with its zero, also where there is no room for it.
 pub(super) fn snprintf(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [to, room, fmt, data, len] = call.args;

@@ -11,7 +11,11 @@ use crate::sched::state::Inner;
 const WAKEUPS: u64 = 3;
 
 /// The address of a new record, or nothing.
-fn reserve_in(call: &mut Call<'_, '_>, map: usize, size: u64) -> Result<Option<u64>, Bad> {
+pub(in crate::sched) fn reserve_in(
+    call: &mut Call<'_, '_>,
+    map: usize,
+    size: u64,
+) -> Result<Option<u64>, Bad> {
     let Inner { maps, memory, .. } = call.inner()?;
     match maps.ring(map).and_then(|(ring, shape)| ring.reserve(memory, shape, size)) {
         Ok(found) => Ok(found),
@@ -52,21 +56,28 @@ pub(super) fn output(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 }
 
 pub(super) fn submit(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    finish(call, false)
+    submit_in(call, call.args[0], false)?;
+    Ok(0)
 }
 
 pub(super) fn discard(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    finish(call, true)
+    submit_in(call, call.args[0], true)?;
+    Ok(0)
 }
 
-fn finish(call: &mut Call<'_, '_>, discard: bool) -> Result<u64, Bad> {
-    let record = call.args[0];
+/// Gives a record to whoever reads the ring, or lets them skip it.
+pub(in crate::sched) fn submit_in(
+    call: &mut Call<'_, '_>,
+    record: u64,
+    discard: bool,
+) -> Result<(), Bad> {
     let maps = &call.inner()?.maps;
     let is_it = |store: &Store| matches!(store, Store::Ring(ring) if ring.is_reserved(record));
     let Some(map) = maps.iter().position(|map| is_it(&map.store)) else {
         return Err(format!("its argument 1 is no reserved record: {record:#x}").into());
     };
-    commit(call, map, record, discard)
+    commit(call, map, record, discard)?;
+    Ok(())
 }
 
 pub(super) fn query(call: &mut Call<'_, '_>) -> Result<u64, Bad> {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use scxlab_engine::Cpumask;
 use scxlab_engine::flags::errno;
 
 use super::negative;
 use crate::Image;
 use crate::image::MapType;
-use crate::machine::{Binding, Full, Memory, RegionId};
+use crate::machine::{Binding, Full, Memory, RegionId, address};
 use crate::sched::call::{Bad, Call};
 
 const PAGE: u64 = 4096;
@@ -192,6 +193,26 @@ impl Call<'_, '_> {
         let addr = arena.region.base() + arena.in_region(page) as u64 * PAGE;
         self.inner()?.scratch = Some(addr);
         Ok(Some(addr))
+    }
+
+    /// `struct scx_cmask` of these cids so many bytes into that page: its user's address; nothing
+    /// without an arena.
+    pub fn cids_in_arena(&mut self, at: u32, cids: &Cpumask) -> Result<Option<u64>, Bad> {
+        let Some(page) = self.arena_scratch()? else { return Ok(None) };
+        let addr = page + u64::from(at);
+        let bytes = self.sched.shapes.cmask(self.cx, cids);
+        let region = RegionId::of(addr).ok_or(Full)?;
+        let put = self.inner()?.memory.poke(region, address::offset(addr), &bytes);
+        // A program that frees the kernel's page has no more of it.
+        put.map_err(|_| "the arena has lost the kernel's own page")?;
+        Ok(Some(self.user_address(addr)))
+    }
+
+    /// The kernel's address of a byte of the arena, for a parameter that is named `__arena`: the
+    /// lower half alone counts, NULL is the first byte. Without an arena as it is.
+    pub fn arena_address(&self, addr: u64) -> u64 {
+        let base = self.sched.arena.map(|arena| arena.region.base());
+        base.map_or(addr, |base| base | u64::from(addr as u32))
     }
 
     /// The user's address of a byte of the arena, which is how programs get it.

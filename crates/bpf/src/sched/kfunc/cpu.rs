@@ -217,28 +217,3 @@ pub(super) fn cpu_to_cid(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let cid = call.cx.cpu_to_cid(cpu);
     Ok(cid.map_or(negative(number::EINVAL), |cid| cid.0.into()))
 }
-
-/// As much of `struct scx_cid_topo` as the program has room for. 7.3's shards are the whole
-/// machine.
-pub(super) fn cid_topo(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let [cid, to, size, ..] = call.args;
-    let topo = call.cx.cid_topo(Cid(cid as u32)).unwrap_or([-1; 6]);
-    let shard = if topo[0] < 0 { [-1; 2] } else { [0; 2] };
-    let mut bytes: Vec<u8> =
-        topo.iter().chain(&shard).flat_map(|number| number.to_le_bytes()).collect();
-    bytes.truncate(size.min(32) as usize);
-    call.write(to, &bytes)?;
-    Ok(0)
-}
-
-pub(super) fn cid_override(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let [from, size, ..] = call.args;
-    let size = size as u32 as usize;
-    let room = (call.cx.nr_cpu_ids() as usize + 1) * 4;
-    let mut bytes = vec![0; size.min(room)];
-    call.read(from, &mut bytes)?;
-    let cids: Vec<i32> =
-        bytes.as_chunks::<4>().0.iter().map(|cid| i32::from_le_bytes(*cid)).collect();
-    call.with_core(|cx| cx.cid_override(&cids));
-    Ok(0)
-}

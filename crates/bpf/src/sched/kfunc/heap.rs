@@ -7,18 +7,79 @@ use crate::sched::call::{Bad, Call};
 /// What tells the region of an object, with its type in the lower half: see [`Region::tag`].
 const TAG: u64 = 0x6f62_6a00 << 32;
 
-pub(super) fn obj_new(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+/// The same for an object that each CPU has one of.
+const PER_CPU: u64 = 0x6f62_6a01 << 32;
+
+/// The type that the first argument is: its number, its size and its name.
+fn own_type(call: &Call<'_, '_>) -> Result<(u32, u32, String), Bad> {
     let ty = call.args[0] as u32;
     let btf = &call.sched.image.btf;
     let known = btf.get(ty).is_some_and(|ty| ty.kind() == Kind::Struct);
     let size = btf.size_of(ty).ok().filter(|_| known).ok_or("its argument 1 is no type")?;
-    let name = format!("an object of struct {}", btf.name_of(ty));
+    Ok((ty, size, format!("an object of struct {}", btf.name_of(ty))))
+}
+
+pub(super) fn obj_new(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let (ty, size, name) = own_type(call)?;
     let region = Region { tag: TAG | u64::from(ty), ..Region::new(name) };
     let Ok(id) = call.inner()?.memory.alloc_zeroed(region, size.into()) else { return Ok(0) };
     if let Some(at) = refcount(call, ty) {
         put_count(call, id.base() + at, 1)?;
     }
     Ok(id.base())
+}
+
+/// `bpf_percpu_obj_new()`: one for each CPU, which [`percpu_obj_of`] finds.
+pub(super) fn percpu_obj_new(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let (ty, size, name) = own_type(call)?;
+    // BPF_GLOBAL_PERCPU_MA_MAX_SIZE: the verifier lets none be larger.
+    const MOST: u32 = 512;
+    if size > MOST {
+        return Err(format!("{name} has {size} bytes, and may have {MOST}").into());
+    }
+    let all = u64::from(size.next_multiple_of(8)) * u64::from(call.cx.nr_cpu_ids());
+    let name = format!("{name} for each CPU");
+    let region = Region { tag: PER_CPU | u64::from(ty), ..Region::new(name) };
+    let made = call.inner()?.memory.alloc_zeroed(region, all);
+    Ok(made.map_or(0, RegionId::base))
+}
+
+/// The region of an object that each CPU has one of, and the size of each.
+fn percpu_obj(call: &mut Call<'_, '_>, addr: u64) -> Result<Option<(RegionId, u64)>, Bad> {
+    let memory = &call.inner()?.memory;
+    let id = RegionId::of(addr).filter(|_| address::offset(addr) == 0);
+    let Some((id, tag)) = id.and_then(|id| Some((id, memory.region(id)?.tag))) else {
+        return Ok(None);
+    };
+    if tag >> 32 << 32 != PER_CPU {
+        return Ok(None);
+    }
+    let size = call.sched.image.btf.size_of(tag as u32).unwrap_or(0);
+    Ok(Some((id, u64::from(size.next_multiple_of(8)))))
+}
+
+/// A CPU's own, if there is such an object at the address.
+pub(in crate::sched) fn percpu_obj_of(
+    call: &mut Call<'_, '_>,
+    addr: u64,
+    cpu: u32,
+) -> Result<Option<u64>, Bad> {
+    let found = percpu_obj(call, addr)?;
+    Ok(found.map(|(id, size)| id.base() + size * u64::from(cpu)))
+}
+
+pub(super) fn percpu_obj_drop(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let addr = call.args[0];
+    let found = percpu_obj(call, addr)?;
+    let (id, _) =
+        found.ok_or_else(|| format!("its argument 1 is no object of each CPU: {addr:#x}"))?;
+    drop_later(call, id)?;
+    Ok(0)
+}
+
+/// Whether an address is that of an object of each CPU.
+pub(super) fn is_percpu_obj(call: &mut Call<'_, '_>, addr: u64) -> Result<bool, Bad> {
+    Ok(percpu_obj(call, addr)?.is_some())
 }
 
 /// Where a structure has its `struct bpf_refcount`.
@@ -71,6 +132,10 @@ fn drop_at(call: &mut Call<'_, '_>, addr: u64) -> Result<(), Bad> {
             return Ok(());
         }
     }
+    drop_later(call, id)
+}
+
+fn drop_later(call: &mut Call<'_, '_>, id: RegionId) -> Result<(), Bad> {
     let dropped = &mut call.inner()?.dropped;
     // Others may still read it; it is freed when all programs have ended.
     if dropped.contains(&id) {

@@ -3,15 +3,18 @@
 mod absent;
 mod allowed;
 mod arena;
+mod cid;
 mod cpu;
 mod heap;
 mod iter;
 mod list;
+mod map;
 mod mask;
 mod put;
 mod queue;
 mod report;
 mod section;
+mod sub;
 mod task;
 mod tree;
 
@@ -20,11 +23,13 @@ use scxlab_engine::Errno;
 pub(super) use self::absent::without_scheduler;
 pub(super) use self::allowed::{Kind, is_allowed};
 pub(super) use self::arena::{Arena, FreePages};
+pub(super) use self::heap::percpu_obj_of;
 pub(super) use self::put::put;
 pub(super) use self::report::EventPlaces;
 pub(super) use self::section::Sections;
 pub(super) use self::tree::Insertion;
 use super::call::{Bad, Call};
+use super::{bpf_func, dynptr};
 
 /// Does what a kernel function does. An error is the program's: what it gave cannot be used.
 pub(super) type Kfunc = fn(&mut Call<'_, '_>) -> Result<u64, Bad>;
@@ -90,8 +95,8 @@ pub(super) fn find(name: &str) -> Option<Kfunc> {
         "scx_bpf_this_cid" => cpu::this_cid,
         "scx_bpf_cid_to_cpu" => cpu::cid_to_cpu,
         "scx_bpf_cpu_to_cid" => cpu::cpu_to_cid,
-        "scx_bpf_cid_topo" => cpu::cid_topo,
-        "scx_bpf_cid_override" => cpu::cid_override,
+        "scx_bpf_cid_topo" => cid::topo,
+        "scx_bpf_cid_override" => cid::over,
         // Tasks and cgroups.
         "scx_bpf_task_set_slice" => task::set_slice,
         "scx_bpf_task_set_dsq_vtime" => task::set_dsq_vtime,
@@ -193,8 +198,29 @@ pub(super) fn find(name: &str) -> Option<Kfunc> {
         "bpf_list_empty" => list::empty,
         "bpf_list_is_first" => list::is_first,
         "bpf_list_is_last" => list::is_last,
+        "bpf_percpu_obj_new" | "bpf_percpu_obj_new_impl" => heap::percpu_obj_new,
+        "bpf_percpu_obj_drop" | "bpf_percpu_obj_drop_impl" => heap::percpu_obj_drop,
         // Pointers as they are.
         "bpf_rdonly_cast" | "bpf_cast_to_kern_ctx" => same,
+        // Memory whose size is known at run time.
+        "bpf_dynptr_adjust" => dynptr::adjust,
+        "bpf_dynptr_clone" => dynptr::clone,
+        "bpf_dynptr_copy" => dynptr::copy_between,
+        "bpf_dynptr_is_null" => dynptr::is_null,
+        "bpf_dynptr_is_rdonly" => dynptr::is_read_only,
+        "bpf_dynptr_memset" => dynptr::memset,
+        "bpf_dynptr_size" => dynptr::size,
+        "bpf_dynptr_slice" => dynptr::slice,
+        "bpf_dynptr_slice_rdwr" => dynptr::slice_to_write,
+        // The rest.
+        "bpf_map_sum_elem_count" => map::sum_elem_count,
+        "bpf_stream_vprintk" | "bpf_stream_vprintk_impl" => bpf_func::stream_vprintk,
+        // Sub-schedulers.
+        "scx_bpf_online_cmask" => sub::online_cmask,
+        "scx_bpf_sub_grant" => sub::grant,
+        "scx_bpf_sub_revoke" => sub::revoke,
+        "scx_bpf_sub_caps" => sub::caps,
+        "scx_bpf_sub_kill_bstr" => sub::kill,
         _ => return None,
     })
 }
@@ -223,39 +249,15 @@ fn same(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::find;
     use crate::abi::{Abi, Version};
 
-    /// How those begin that some version declares, and that are refused by their names.
-    const MISSING: [&str; 14] = [
-        "bpf_dynptr_adjust",
-        "bpf_dynptr_clone",
-        "bpf_dynptr_copy",
-        "bpf_dynptr_is_null",
-        "bpf_dynptr_is_rdonly",
-        "bpf_dynptr_memset",
-        "bpf_dynptr_size",
-        "bpf_dynptr_slice",
-        "bpf_map_sum_elem_count",
-        "bpf_percpu_obj_drop",
-        "bpf_percpu_obj_new",
-        "bpf_stream_vprintk",
-        "scx_bpf_online_cmask",
-        "scx_bpf_sub_",
-    ];
-
     #[test]
-    fn what_is_declared_is_there_or_known_to_be_missing() {
-        let mut missing = BTreeSet::new();
+    fn what_is_declared_is_there() {
         for version in Version::ALL {
             let abi = Abi::new(version).expect("the declarations make sense");
-            for (name, _) in abi.kfuncs().filter(|(name, _)| find(name).is_none()) {
-                let known = MISSING.iter().find(|known| name.starts_with(*known));
-                missing.insert(*known.unwrap_or_else(|| panic!("{version} has {name}()")));
-            }
+            let missing: Vec<_> = abi.kfuncs().filter(|(name, _)| find(name).is_none()).collect();
+            assert!(missing.is_empty(), "{version}: {missing:?}");
         }
-        assert_eq!(missing.into_iter().collect::<Vec<_>>(), MISSING, "all of them are missing");
     }
 }

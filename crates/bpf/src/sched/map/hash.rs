@@ -35,6 +35,11 @@ struct Element {
 }
 
 impl Hash {
+    /// How many elements there are.
+    pub fn len(&self) -> usize {
+        self.elements.len()
+    }
+
     pub fn new(per_cpu: bool, lru: bool) -> Self {
         let (elements, used) = (BTreeMap::new(), BTreeMap::new());
         Self { per_cpu, lru, elements, used, uses: 0, made: 0 }

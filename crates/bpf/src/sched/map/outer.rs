@@ -15,6 +15,11 @@ impl Outer {
         self.maps.insert(key.into(), map);
     }
 
+    /// How many maps are in it.
+    pub fn len(&self) -> usize {
+        self.maps.len()
+    }
+
     /// The address of a map.
     pub fn lookup(&self, key: &[u8]) -> Option<u64> {
         self.maps.get(key).copied()
