@@ -80,6 +80,7 @@ pub(crate) fn run_args(args: &DemoArgs, key: &str) -> RunArgs {
         duration: Some(args.time()),
         seed: args.seed,
         kernel_abi: None,
+        interleave: None,
         dump_map: Vec::new(),
         set: vec![set("key", key), set("exiting", "on")],
         json: None,

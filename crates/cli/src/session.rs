@@ -1,5 +1,8 @@
 //! A run: takes the engine from attach to detach, or to the end of an ejection.
 
+use std::sync::Arc;
+
+use scxlab_bpf::sched::{BpfScheduler, Race};
 use scxlab_engine::{
     AttachError, Engine, EventCounters, ExitInfo, Nanos, Record, SchedId, StalledTask, Stats,
 };
@@ -49,6 +52,8 @@ pub struct Outcome {
     pub counters: Vec<(String, u64)>,
     /// The maps that were asked for, by name; null for what no map keeps.
     pub maps: Vec<(String, serde_json::Value)>,
+    /// The data races of a compiled one that were seen, and how many more there are.
+    pub races: (Vec<Race>, u64),
     /// The kernel's.
     pub events: EventCounters,
 }
@@ -135,6 +140,7 @@ fn snapshot(engine: &Engine, plan: &Plan, sched: SchedId) -> Outcome {
         tids: engine.tid_table().map_or(0, |table| table.len() as u64),
         counters: counters(engine, plan, sched),
         maps: maps(engine, plan, sched),
+        races: races(engine, plan, sched),
         events: engine.event_counters(sched),
     }
 }
@@ -146,6 +152,11 @@ fn counters(engine: &Engine, plan: &Plan, sched: SchedId) -> Vec<(String, u64)> 
         counters.retain(|(name, _)| !name.starts_with("scx_tid_"));
     }
     counters
+}
+
+fn races(engine: &Engine, plan: &Plan, sched: SchedId) -> (Vec<Race>, u64) {
+    let races = |compiled: &Arc<BpfScheduler>| compiled.races(engine.scheduler_state(sched));
+    plan.compiled.as_ref().map(races).unwrap_or_default()
 }
 
 fn maps(engine: &Engine, plan: &Plan, sched: SchedId) -> Vec<(String, serde_json::Value)> {

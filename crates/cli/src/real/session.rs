@@ -213,6 +213,7 @@ impl Outcome {
             counters: Pairs(counters.into_iter().collect()),
             events: Pairs(events.into_iter().collect()),
             maps: Pairs(Vec::new()),
+            interleave: None,
             workload: plan.workload.clone(),
             dump: exit.dump,
             engine: None,
