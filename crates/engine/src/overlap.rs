@@ -88,6 +88,7 @@ impl Engine {
         self.frames.push(cpu);
         self.stats.callbacks_left += 1;
         // What has to wait keeps what its CPU would do next.
+        let locked = self.config.check.then(|| self.locked_runqueues(rqs));
         let (mut late, mut put_off) = (Cpumask::EMPTY, Vec::new());
         while let Some((at, event)) = self.events.pop_until(until) {
             let on = event.cpu();
@@ -102,9 +103,22 @@ impl Engine {
         for (at, event) in put_off {
             self.events.push(at, event);
         }
+        if let Some(locked) = locked {
+            let now = self.locked_runqueues(rqs);
+            assert_eq!(locked, now, "a locked runqueue has changed");
+        }
         self.frames.pop();
         self.held.pop();
         self.this_cpu = cpu;
+    }
+
+    /// What nobody else may change meanwhile.
+    fn locked_runqueues(&self, rqs: [Option<CpuId>; 2]) -> Vec<(TaskIdx, u64, u32)> {
+        let locked = rqs.into_iter().flatten().map(|cpu| {
+            let rq = self.rq(cpu);
+            (rq.curr, u64::from(rq.nr_running), self.dsq(self.local_dsq(cpu)).nr)
+        });
+        locked.collect()
     }
 
     fn overlap_end(&mut self) -> Nanos {
