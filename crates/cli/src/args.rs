@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use scxlab_bpf::abi::Version;
+use scxlab_bpf::sched::Interleave;
 use scxlab_engine::Nanos;
 
 use crate::duration;
@@ -88,6 +89,11 @@ pub struct RunArgs {
     /// [default: 7.2]
     #[arg(long, value_name = "VERSION")]
     pub kernel_abi: Option<Version>,
+    /// Where other CPUs may go on in the middle of a compiled scheduler's callbacks, as the seed
+    /// chooses: off (nowhere but where the kernel drops its locks), calls (before calls of the
+    /// kernel), instructions (anywhere; data races are reported); engine only [default: off]
+    #[arg(long, value_name = "off|calls|instructions")]
+    pub interleave: Option<Interleave>,
     /// Report what a map of a compiled scheduler has in the end, by its types; may be repeated. The
     /// variables of a section are one: .bss, .data
     #[arg(long, value_name = "MAP")]

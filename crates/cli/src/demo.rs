@@ -81,6 +81,7 @@ pub(crate) fn run_args(args: &DemoArgs, key: &str) -> RunArgs {
         seed: args.seed,
         ops: None,
         kernel_abi: None,
+        interleave: None,
         dump_map: Vec::new(),
         prog_run: Vec::new(),
         set: vec![set("key", key), set("exiting", "on")],

@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 
 use crate::duration;
 use crate::output::Terminal;
-use crate::report::{ProgRunPart, Report, StalledPart};
+use crate::report::{InterleavePart, ProgRunPart, RaceSide, Report, StalledPart};
 
+/// Data races that are shown; the JSON report has more.
+const MOST_RACES: usize = 5;
 /// Lost tasks that are explained; the JSON report has all.
 const MOST_EXPLAINED: usize = 3;
 
@@ -61,6 +63,10 @@ pub fn run(title: &str, report: &Report, hints: &Hints, terminal: &Terminal) -> 
         let text = format!("{} more {tasks} lost; --json has them all.", thousands(more as u64));
         let _ = write!(out, "\n{}", wrap(&text, "", width));
     }
+    if let Some(interleave) = &report.interleave {
+        out.push('\n');
+        out.push_str(&races(interleave, terminal));
+    }
     out.push('\n');
     out.push_str(&counts(report, width));
     out.push('\n');
@@ -100,6 +106,48 @@ fn prog_run(part: &ProgRunPart) -> String {
         None => format!("{name}, {when}: returned {returned}"),
         Some(context) => format!("{name}, {when}: returned {returned}, and left {context}"),
     }
+}
+
+/// What came of callbacks that overlapped.
+fn races(interleave: &InterleavePart, terminal: &Terminal) -> String {
+    let InterleavePart { at, left, overlapped, races, more_races, .. } = interleave;
+    let how = format!(
+        "Interleaved at {at}: {} left in their middle, in which {} of other CPUs came.",
+        count(*left, "callback"),
+        count(*overlapped, "event")
+    );
+    let mut out = wrap(&how, "", terminal.width());
+    let Some(races) = races else { return out };
+    let all = races.len() as u64 + more_races;
+    if all == 0 {
+        out.push_str("No data race was seen.\n");
+        return out;
+    }
+    let head = format!("{} in it:", count(all, "data race"));
+    let _ = writeln!(out, "{}", terminal.bold(&head));
+    for race in races.iter().take(MOST_RACES) {
+        let [first, second] = race.sides.each_ref().map(side);
+        let times = if race.times == 1 { "once".into() } else { count(race.times, "time") };
+        let lost = match race.overwritten {
+            0 => String::new(),
+            n => format!("; {} lost", count(n, "update")),
+        };
+        let text = format!("{}: {first}, and {second}; {times}{lost}.", race.what);
+        out.push_str(&wrap(&text, "  ", terminal.width()));
+    }
+    if races.len() > MOST_RACES {
+        out.push_str("  --json has more of them.\n");
+    }
+    out
+}
+
+fn side(side: &RaceSide) -> String {
+    let place = match (&side.source, &side.text) {
+        (Some(source), Some(text)) if !text.is_empty() => format!("{source}: `{text}`"),
+        (Some(source), _) => source.clone(),
+        _ => format!("{}, instruction {}", side.function, side.insn),
+    };
+    format!("CPU {} {} in {} ({place})", side.cpu, side.access, side.program)
 }
 
 /// A map: a line for each element or variable.

@@ -125,7 +125,8 @@ fn choose(args: &RunArgs) -> Result<Chosen, Failure> {
     if is_file(&args.scheduler) {
         let hz = args.machine.hz.unwrap_or(HZ);
         let version = args.kernel_abi.unwrap_or_default();
-        let scheduler = Arc::new(compiled::load(args, version, hz)?);
+        let scheduler = compiled::load(args, version, hz)?;
+        let scheduler = Arc::new(scheduler.interleaved(args.interleave.unwrap_or_default()));
         let options = args.set.iter().map(|set| (set.key.clone(), set.value.clone()));
         return Ok(Chosen {
             name: file_name(&args.scheduler),
@@ -143,6 +144,12 @@ fn choose(args: &RunArgs) -> Result<Chosen, Failure> {
         return Err(Failure::wrong(format_args!(
             "--kernel-abi {version}: only a compiled scheduler asks which kernel it is on; leave it \
              out, or give a .bpf.o file"
+        )));
+    }
+    if let Some(interleave) = args.interleave {
+        return Err(Failure::wrong(format_args!(
+            "--interleave {interleave}: only a compiled scheduler's callbacks can be left in their \
+             middle; leave it out, or give a .bpf.o file"
         )));
     }
     let (builtin, scheduler) = builtin(&args.scheduler, &args.set)?;

@@ -1,6 +1,8 @@
 //! The report as one JSON object. Its keys and their order are part of the command's interface,
 //! and the same run gives the same bytes.
 
+use scxlab_bpf::image::Line;
+use scxlab_bpf::sched::{Interleave, Race, Side};
 use scxlab_engine::Nanos;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
@@ -41,6 +43,9 @@ pub struct Report {
     /// A compiled scheduler's maps that were asked for.
     #[serde(skip_serializing_if = "Pairs::is_empty")]
     pub maps: Pairs<serde_json::Value>,
+    /// Where callbacks of a compiled scheduler overlapped, if not only where the core lets them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interleave: Option<InterleavePart>,
     /// The workload's name.
     pub workload: String,
     /// The debug dump of an ejection.
@@ -92,6 +97,104 @@ pub struct TasksPart {
     /// its maps. Null if the kernel does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaked: Option<Option<u64>>,
+}
+
+/// Where callbacks overlapped, and what came of it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct InterleavePart {
+    /// `calls` or `instructions`.
+    pub at: String,
+    /// Callbacks that were left in their middle.
+    pub left: u64,
+    /// Events of other CPUs that came meanwhile.
+    pub overlapped: u64,
+    /// Those that had to wait for the callback: they were taken back, and came later.
+    pub taken_back: u64,
+    /// Data races; null if they were not looked for.
+    pub races: Option<Vec<RacePart>>,
+    /// Pairs of instructions that raced, and for which there is no room.
+    pub more_races: u64,
+}
+
+/// A data race: two instructions, whose callbacks overlapped.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct RacePart {
+    /// The memory, the first time.
+    pub what: String,
+    /// When the first time was.
+    pub at_ns: u64,
+    /// How often they met.
+    pub times: u64,
+    /// How often the second one wrote over what it did not know.
+    pub overwritten: u64,
+    /// The two, in the order of the first time.
+    pub sides: [RaceSide; 2],
+}
+
+/// One of two instructions that raced.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct RaceSide {
+    /// The CPU, the first time.
+    pub cpu: u32,
+    /// The scheduler's program.
+    pub program: String,
+    /// Its function.
+    pub function: String,
+    /// The instruction, from the function's first.
+    pub insn: usize,
+    /// `reads`, `writes`, and whether atomically.
+    pub access: &'static str,
+    /// `FILE:LINE:COLUMN`, if the object says it.
+    pub source: Option<String>,
+    /// That line.
+    pub text: Option<String>,
+}
+
+impl InterleavePart {
+    fn new(plan: &Plan, outcome: &Outcome) -> Option<Self> {
+        let at = plan.compiled.as_ref()?.interleave();
+        if at == Interleave::Off {
+            return None;
+        }
+        let (races, more_races) = &outcome.races;
+        let races = races.iter().map(RacePart::new).collect();
+        Some(Self {
+            at: at.to_string(),
+            left: outcome.stats.callbacks_left,
+            overlapped: outcome.stats.callbacks_overlapped,
+            taken_back: outcome.stats.overlaps_taken_back,
+            races: (at == Interleave::Instructions).then_some(races),
+            more_races: *more_races,
+        })
+    }
+}
+
+impl RacePart {
+    fn new(race: &Race) -> Self {
+        let [first, second] = &race.sides;
+        Self {
+            what: race.what.clone(),
+            at_ns: race.at.0,
+            times: race.times,
+            overwritten: race.overwritten,
+            sides: [RaceSide::new(first), RaceSide::new(second)],
+        }
+    }
+}
+
+impl RaceSide {
+    fn new(side: &Side) -> Self {
+        let source = |line: &Line| format!("{}:{}:{}", line.file, line.line, line.column);
+        Self {
+            cpu: side.cpu,
+            program: side.program.clone(),
+            function: side.function.clone(),
+            insn: side.insn,
+            access: side.access,
+            source: side.line.as_ref().map(source),
+            text: side.line.as_ref().map(|line| line.text.trim().to_owned()),
+        }
+    }
 }
 
 /// Tids and their table; null is what the place cannot know.
@@ -204,6 +307,7 @@ impl Report {
             events: Pairs(events.collect()),
             prog_runs: outcome.prog_runs.clone(),
             maps: Pairs(outcome.maps.clone()),
+            interleave: InterleavePart::new(plan, outcome),
             workload: plan.workload.clone(),
             dump: (!exit.dump.is_empty()).then(|| exit.dump.clone()),
             engine: None,

@@ -1,5 +1,8 @@
 //! A run: takes the engine from attach to detach, or to the end of an ejection.
 
+use std::sync::Arc;
+
+use scxlab_bpf::sched::{BpfScheduler, Race};
 use scxlab_engine::{
     AttachError, Engine, EventCounters, ExitInfo, Nanos, Record, SchedId, StalledTask, Stats,
 };
@@ -53,6 +56,8 @@ pub struct Outcome {
     pub maps: Vec<(String, serde_json::Value)>,
     /// The programs that user space had run.
     pub prog_runs: Vec<ProgRunPart>,
+    /// The data races of a compiled one that were seen, and how many more there are.
+    pub races: (Vec<Race>, u64),
     /// The kernel's.
     pub events: EventCounters,
 }
@@ -149,6 +154,7 @@ fn snapshot(engine: &Engine, plan: &Plan, sched: SchedId) -> Outcome {
         counters: counters(engine, plan, sched),
         maps: maps(engine, plan, sched),
         prog_runs: Vec::new(),
+        races: races(engine, plan, sched),
         events: engine.event_counters(sched),
     }
 }
@@ -160,6 +166,11 @@ fn counters(engine: &Engine, plan: &Plan, sched: SchedId) -> Vec<(String, u64)> 
         counters.retain(|(name, count)| *count > 0 || !name.starts_with("scx_tid_"));
     }
     counters
+}
+
+fn races(engine: &Engine, plan: &Plan, sched: SchedId) -> (Vec<Race>, u64) {
+    let races = |compiled: &Arc<BpfScheduler>| compiled.races(engine.scheduler_state(sched));
+    plan.compiled.as_ref().map(races).unwrap_or_default()
 }
 
 fn maps(engine: &Engine, plan: &Plan, sched: SchedId) -> Vec<(String, serde_json::Value)> {

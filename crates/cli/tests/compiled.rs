@@ -181,6 +181,83 @@ fn its_variables_are_set_by_name() {
     assert!(longer["counters"]["global"].as_u64() < fifo["counters"]["global"].as_u64());
 }
 
+/// Seeds in which a missing lock must show, and must not, where callbacks do not overlap.
+const SEEDS: u64 = 1000;
+/// Seeds in which a lock that is there must do.
+const LOCKED: u64 = 25;
+
+fn ring(seed: u64, args: &[&str]) -> (Option<i32>, Value) {
+    let (ring, seed) = (object("ring"), seed.to_string());
+    let run = ["--workload", "hogs", "--duration", "2s", "--seed", &seed];
+    report(&[&[&*ring], &run[..], args].concat())
+}
+
+/// A ring that is used without its lock. Where callbacks are left in their middle it loses tasks,
+/// and the report says who did that, and where.
+#[test]
+fn a_missing_lock_shows() {
+    let caught = (1..=SEEDS).find_map(|seed| {
+        assert_eq!(ring(seed, &["--interleave", "off"]).0, Some(0), "seed {seed}");
+        let (status, report) = ring(seed, &["--interleave", "instructions"]);
+        (status == Some(1)).then_some((seed, report))
+    });
+    let (seed, report) = caught.expect("a seed shows it");
+    println!("the missing lock shows with seed {seed}");
+    assert_eq!(report["exit"]["kind"], 1026, "{}", report["exit"]);
+    let races = report["interleave"]["races"].as_array().expect("it was looked for");
+    let lost = races.iter().find(|race| {
+        let text = |side: &Value| side["text"].as_str().unwrap_or_default().to_owned();
+        let sides = race["sides"].as_array().expect("two");
+        sides.iter().all(|side| text(side) == "ring->tail++;")
+    });
+    let lost = lost.expect("the line that loses tasks is named");
+    assert!(lost["overwritten"].as_u64() > Some(0), "{lost}");
+    assert_ne!(lost["sides"][0]["cpu"], lost["sides"][1]["cpu"]);
+    for side in lost["sides"].as_array().expect("two") {
+        let source = side["source"].as_str().expect("it was compiled with -g");
+        assert!(source.contains("ring.bpf.c:"), "{side}");
+        assert_eq!(side["program"], "ring_enqueue");
+    }
+    assert!(lost["what"].as_str().expect("a text").contains("rings"), "{lost}");
+}
+
+#[test]
+fn a_lock_that_is_there_does() {
+    let mut waited = 0;
+    for seed in 1..=LOCKED {
+        for mode in ["calls", "instructions"] {
+            let (status, report) = ring(seed, &["--set", "locked=1", "--interleave", mode]);
+            assert_eq!(status, Some(0), "seed {seed}, {mode}: {}", report["exit"]);
+            let part = &report["interleave"];
+            assert_eq!((&part["at"], &part["more_races"]), (&mode.into(), &0.into()));
+            let none = if mode == "calls" { Value::Null } else { Value::Array(Vec::new()) };
+            assert_eq!(part["races"], none, "seed {seed}");
+            assert!(part["overlapped"].as_u64() > Some(0), "{part}");
+            waited += part["taken_back"].as_u64().unwrap_or(0);
+        }
+    }
+    assert!(waited > 0, "nobody ever waited for the lock");
+}
+
+#[test]
+fn overlapping_callbacks_are_the_seed_s() {
+    let ring = object("ring");
+    let run = |mode: &[&str]| {
+        let args = ["run", &ring, "--workload", "exit-storm", "--json", "-"];
+        scxlab(&[&args[..], SHORT, mode].concat()).stdout
+    };
+    let modes = ["off", "calls", "instructions"].map(|mode| run(&["--interleave", mode]));
+    assert!(modes[0] == run(&[]), "off is what there is without the option");
+    assert!(modes[0] != modes[1] && modes[1] != modes[2], "the option makes no difference");
+    std::thread::scope(|scope| {
+        let again: Vec<_> =
+            (0..10).map(|_| scope.spawn(|| run(&["--interleave", "instructions"]))).collect();
+        for again in again {
+            assert!(modes[2] == again.join().expect("it ends"), "two runs with one seed differ");
+        }
+    });
+}
+
 #[test]
 fn what_is_wrong_is_said_in_one_message() {
     let (simple, beside) = (object("simple"), object("beside"));
@@ -203,6 +280,7 @@ fn what_is_wrong_is_said_in_one_message() {
         (&[&beside, "--prog-run", "tune@1h"], "at 3600s the run has ended; it takes 10s"),
         (&[&beside, "--prog-run", "wild=00"], "the context, 1 byte, in wild"),
         (&[&beside, "--prog-run", "tune", "--on", "vm:7.2"], "leave it out, or give --on engine"),
+        (&["qmap", "--interleave", "calls"], "only a compiled scheduler"),
     ] {
         let output = scxlab(&[&["run"], args].concat());
         let err = String::from_utf8(output.stderr).expect("the message is text");

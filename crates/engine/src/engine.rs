@@ -15,6 +15,7 @@ use crate::ext::tracepoint::TracepointSet;
 use crate::kfunc::Slot;
 use crate::list::{List, TasksLink};
 use crate::ops::State;
+use crate::overlap::Held;
 use crate::pid::PidMap;
 use crate::rng::Rng;
 use crate::rq::Rq;
@@ -43,6 +44,14 @@ pub struct Engine {
     pub(crate) locked: Vec<CpuId>,
     /// Callbacks that are running, each an RCU reader.
     pub(crate) readers: u32,
+    /// How many of them there were when the event began that is being handled.
+    pub(crate) readers_before: u32,
+    /// Whether callbacks of that event can be left in their middle: see [`crate::overlap`].
+    pub(crate) divisible: bool,
+    /// What is locked by those that were left.
+    pub(crate) held: Vec<Held>,
+    /// The event came to something that is locked.
+    pub(crate) contended: bool,
 
     pub(crate) tasks: Vec<TaskStruct>,
     pub(crate) sim: Vec<Sim>,
@@ -150,6 +159,10 @@ impl Engine {
             frames: Vec::new(),
             locked: Vec::new(),
             readers: 0,
+            readers_before: 0,
+            divisible: false,
+            held: Vec::new(),
+            contended: false,
             tasks: Vec::new(),
             sim: Vec::new(),
             free_tasks: Vec::new(),
@@ -281,7 +294,9 @@ impl Engine {
     }
 
     pub(crate) fn handle(&mut self, event: Event) {
-        let saved = self.this_cpu;
+        let saved = (self.this_cpu, self.readers_before, self.divisible);
+        self.readers_before = self.readers;
+        self.divisible = event.is_divisible();
         match event {
             Event::BurstEnd { cpu, generation } => self.burst_end(CpuId(cpu), generation),
             Event::Resched { cpu } => self.resched_event(CpuId(cpu)),
@@ -305,7 +320,7 @@ impl Engine {
             }
             Event::Start { index } => self.start_process(index),
         }
-        self.this_cpu = saved;
+        (self.this_cpu, self.readers_before, self.divisible) = saved;
     }
 
     pub(crate) fn p(&self, p: TaskIdx) -> &TaskStruct {
@@ -313,6 +328,9 @@ impl Engine {
     }
 
     pub(crate) fn p_mut(&mut self, p: TaskIdx) -> &mut TaskStruct {
+        if !self.held.is_empty() {
+            self.touch_task(p);
+        }
         &mut self.tasks[p.0 as usize]
     }
 
@@ -329,6 +347,9 @@ impl Engine {
     }
 
     pub(crate) fn rq_mut(&mut self, cpu: CpuId) -> &mut Rq {
+        if !self.held.is_empty() {
+            self.touch_rq(cpu);
+        }
         &mut self.rqs[cpu.index()]
     }
 

@@ -62,6 +62,20 @@ impl Event {
             _ => None,
         }
     }
+
+    /// Whether what it does is one thing after the other, so that callbacks in it can be left in
+    /// their middle.
+    pub fn is_divisible(self) -> bool {
+        matches!(
+            self,
+            Self::BurstEnd { .. }
+                | Self::Resched { .. }
+                | Self::Tick { .. }
+                | Self::Timeout { .. }
+                | Self::WakeEnqueue { .. }
+                | Self::SchedTimer { .. }
+        )
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

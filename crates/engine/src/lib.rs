@@ -47,6 +47,7 @@ mod kfunc;
 mod life;
 mod list;
 mod ops;
+mod overlap;
 mod pid;
 pub mod program;
 mod rng;

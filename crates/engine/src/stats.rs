@@ -67,6 +67,12 @@ stats! {
     pids_reused_early,
     /// Seams that opened.
     seams,
+    /// Callbacks that were left in their middle.
+    callbacks_left,
+    /// Events of other CPUs that were handled meanwhile.
+    callbacks_overlapped,
+    /// Events that were taken back, since they had to wait for such a callback.
+    overlaps_taken_back,
     /// Dispatches voided because the task had been queued anew since the insert.
     dispatches_stale,
     /// Dispatches of a task that was not queued any more.

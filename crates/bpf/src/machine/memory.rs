@@ -322,6 +322,16 @@ impl Memory {
         }
     }
 
+    /// Whether an address is in bytes that all threads can write: no stack, and nobody else's.
+    pub fn is_shared(&self, addr: u64) -> bool {
+        let slot = RegionId::of(addr).and_then(|id| self.slots.get(id.index()));
+        slot.is_some_and(|slot| {
+            let bytes =
+                matches!(slot.backing, Backing::Flat | Backing::Pages(_) | Backing::Arena(..));
+            bytes && slot.region.writable
+        })
+    }
+
     /// Where an address is.
     pub fn place(&self, addr: u64) -> Place {
         let Some(id) = RegionId::of(addr) else { return Place::Nowhere };

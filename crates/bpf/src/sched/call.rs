@@ -5,6 +5,7 @@ use scxlab_engine::{Cpumask, Cx, Task};
 use super::BpfScheduler;
 use super::args::{Filled, Value};
 use super::bpf_func::{self, Fired, Next, Rings, Walk};
+use super::interleave::Pace;
 use super::kfunc::{self, Kfunc, Sections};
 use super::object::{Mask, Object, Outside, of_task};
 use super::state::{Inner, MAX_ARGS, State};
@@ -126,6 +127,10 @@ pub(super) struct Call<'a, 'r> {
     pub timer: Option<u64>,
     /// What the kernel did for the program, in instructions of its budget.
     pub spent: u64,
+    /// When other CPUs go on in its middle.
+    pub pace: Pace,
+    /// The instruction where it is, and its function, if each instruction is looked at.
+    pub at: (usize, usize),
 }
 
 impl<'a, 'r> Call<'a, 'r> {
@@ -272,7 +277,12 @@ impl BpfScheduler {
         timer: Option<u64>,
         run: impl FnOnce(&mut Call<'_, 'r>, &mut Thread) -> Result<u64, Failed>,
     ) -> Result<u64, Failed> {
-        let inner = cx.state::<State>().and_then(|state| state.0.take()).ok_or(Away)?;
+        let pace = Pace::new(self.interleave, cx);
+        let (cpu, rq) = (cx.this_cpu().0, cx.locked_cpu().map(|cpu| cpu.0));
+        let mut inner = cx.state::<State>().and_then(|state| state.0.take()).ok_or(Away)?;
+        if let Some(races) = &mut inner.races {
+            races.begin(cpu, rq);
+        }
         let mut call = Call {
             sched: self,
             cx,
@@ -285,6 +295,8 @@ impl BpfScheduler {
             held: None,
             timer,
             spent: 0,
+            pace,
+            at: (0, 0),
         };
         let result = call.thread().and_then(|mut thread| {
             call.inner()?.running += 1;
@@ -298,7 +310,10 @@ impl BpfScheduler {
             inner.ended(thread);
             result.and_then(|value| put.map(|()| value))
         });
-        let Call { cx, inner, .. } = call;
+        let Call { cx, mut inner, .. } = call;
+        if let Some(races) = inner.as_mut().and_then(|inner| inner.races.as_mut()) {
+            races.end();
+        }
         if let Some(state) = cx.state::<State>() {
             state.0 = inner;
         }
@@ -468,12 +483,19 @@ impl<'r> Call<'_, 'r> {
 
     pub(super) fn go_on(&mut self, thread: &mut Thread) -> Result<u64, Failed> {
         let code = &self.sched.code;
-        let mut fuel = BUDGET;
+        let mut fuel = self.pace.budget(self.cx, BUDGET);
         loop {
+            let mut step = fuel;
+            if self.pace.steps() {
+                self.before_instruction(thread)?;
+                step = step.min(1);
+            }
+            fuel -= step;
             let Inner { memory, objects, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
             let layouts = &self.sched.layouts;
             let mut outside = Outside { cx: self.cx, objects, layouts, wanted: None };
-            let stop = run(thread, code, memory, &mut outside, &mut fuel);
+            let stop = run(thread, code, memory, &mut outside, &mut step);
+            fuel += step;
             let wanted = outside.wanted;
             match stop {
                 Stop::Exit(_) if self.held.is_some() => {
@@ -494,7 +516,9 @@ impl<'r> Call<'_, 'r> {
                     }
                 }
                 Stop::Fault(fault) => return Err(Failed::Fault(fault)),
+                Stop::OutOfFuel if fuel > 0 => {}
                 Stop::OutOfFuel => {
+                    self.cx.must_wait();
                     let why = format!("it has run {BUDGET} instructions, and does not end");
                     return Err(Failed::Fault(Box::new(Fault::of_call(thread, code, why))));
                 }
@@ -502,6 +526,7 @@ impl<'r> Call<'_, 'r> {
                 Stop::Call(callee, args) => {
                     self.args = args;
                     self.callee = callee;
+                    self.before_call()?;
                     let done = match callee {
                         _ if !self.may_call(callee) => {
                             Err("it cannot be called with a bpf_spin_lock held".into())

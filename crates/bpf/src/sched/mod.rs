@@ -4,7 +4,7 @@
 //!
 //! Its memory is the scheduler's state, which lives in the engine and clones with it. A program
 //! runs until it calls the kernel; then the engine does what was called, other CPUs may go on
-//! meanwhile, and the program goes on. Tasks and all that hangs on them are regions whose bytes the
+//! meanwhile, and the program goes on. With [`Interleave`] they may go on anywhere in a program. Tasks and all that hangs on them are regions whose bytes the
 //! engine has (`object`).
 
 mod args;
@@ -15,12 +15,14 @@ mod contents;
 mod dump;
 mod dynptr;
 mod format;
+mod interleave;
 mod kfunc;
 mod map;
 mod object;
 mod ops;
 mod others;
 mod percpu;
+mod race;
 mod state;
 
 use std::fmt;
@@ -29,7 +31,9 @@ use scxlab_engine::{Ops, OpsFlags};
 
 pub use self::contents::{MapElement, MapKey};
 pub use self::dump::{Element, Key, MapDump};
+pub use self::interleave::Interleave;
 pub use self::others::{MAX_CONTEXT, ProgRun, ProgRunError};
+pub use self::race::{Race, Side};
 
 use self::args::Shapes;
 use self::kfunc::{Arena, EventPlaces, Kfunc};
@@ -92,6 +96,7 @@ pub struct BpfScheduler {
     bases: Vec<u64>,
     /// As it is when it is attached.
     initial: Inner,
+    interleave: Interleave,
 }
 
 impl fmt::Debug for BpfScheduler {
@@ -165,6 +170,7 @@ impl BpfScheduler {
             counters,
             bases,
             initial,
+            interleave: Interleave::Off,
         })
     }
 
@@ -172,6 +178,18 @@ impl BpfScheduler {
     pub fn in_cgroup(mut self, path: impl Into<String>) -> Self {
         self.ops.sub_cgroup = Some(path.into());
         self
+    }
+
+    /// Lets other CPUs go on in the middle of its callbacks.
+    pub fn interleaved(mut self, interleave: Interleave) -> Self {
+        self.interleave = interleave;
+        self.initial.races = (interleave == Interleave::Instructions).then(Box::default);
+        self
+    }
+
+    /// Where other CPUs may go on in the middle of its callbacks.
+    pub fn interleave(&self) -> Interleave {
+        self.interleave
     }
 
     fn name_of(&self, callee: Callee) -> String {

@@ -9,6 +9,7 @@ use super::bpf_func::{Log, Timers};
 use super::kfunc::FreePages;
 use super::map::Maps;
 use super::object::Objects;
+use super::race::Races;
 use crate::machine::{Full, Memory, Region, RegionId, Thread};
 
 /// The state of a scheduler, which lives in the engine and clones with it.
@@ -56,6 +57,8 @@ pub(super) struct Inner {
     /// What programs printed.
     pub log: Log,
     pub timers: Timers,
+    /// What is known of data races, if they are looked for.
+    pub races: Option<Box<Races>>,
 }
 
 /// The most arguments of an operation.
@@ -81,6 +84,7 @@ impl Inner {
             random: None,
             log: Log::default(),
             timers: Timers::default(),
+            races: None,
         }
     }
 

@@ -78,6 +78,14 @@ impl Asm {
         self.add(0xdb, dst, src, off, 0)
     }
 
+    pub fn exchange(self, dst: u8, off: i16, src: u8) -> Self {
+        self.add(0xdb, dst, src, off, 0xe1)
+    }
+
+    pub fn jump_if_not(self, left: u8, imm: i32, off: i16) -> Self {
+        self.add(0x55, left, 0, off, imm)
+    }
+
     pub fn jump_if_greater(self, left: u8, right: u8, off: i16) -> Self {
         self.add(0x2d, left, right, off, 0)
     }

@@ -4,6 +4,7 @@
 mod bpf_func;
 mod build;
 mod callbacks;
+mod interleave;
 mod maps;
 mod others;
 

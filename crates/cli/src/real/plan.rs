@@ -62,6 +62,12 @@ impl RealPlan {
                  give --on engine"
             )));
         }
+        if let Some(interleave) = args.interleave {
+            return Err(Failure::wrong(format_args!(
+                "--interleave {interleave}: a real kernel's CPUs overlap as they do; leave it out, or \
+                 give --on engine"
+            )));
+        }
         if let Some(map) = args.dump_map.first() {
             return Err(Failure::wrong(format_args!(
                 "--dump-map {map}: what a real kernel has in a map is not read; leave it out, or give \

@@ -214,6 +214,7 @@ impl Outcome {
             events: Pairs(events.into_iter().collect()),
             prog_runs: Vec::new(),
             maps: Pairs(Vec::new()),
+            interleave: None,
             workload: plan.workload.clone(),
             dump: exit.dump,
             engine: None,

@@ -29,7 +29,9 @@ impl Engine {
             return;
         }
         let state = self.p(p).scx.ops_state;
-        // QUEUEING and DISPATCHING begin and end within one step of the engine.
+        // wait_ops_state(): another CPU is in the middle of ops.enqueue. Else QUEUEING and
+        // DISPATCHING begin and end within one step of the engine.
+        self.contended |= state & opss::STATE_MASK == opss::QUEUEING && !self.held.is_empty();
         if state & opss::STATE_MASK != opss::QUEUED {
             self.stats.dispatches_not_queued += 1;
             self.note_fate(p, Fate::NotQueued);

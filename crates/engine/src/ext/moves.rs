@@ -213,9 +213,11 @@ impl Engine {
 
     /// `run_deferred()`.
     pub(crate) fn run_deferred(&mut self, cpu: CpuId) {
-        self.process_ddsp_deferred_locals(cpu);
-        self.process_deferred_reenq_locals(cpu);
-        self.process_deferred_reenq_users(cpu);
+        self.whole(|engine| {
+            engine.process_ddsp_deferred_locals(cpu);
+            engine.process_deferred_reenq_locals(cpu);
+            engine.process_deferred_reenq_users(cpu);
+        });
     }
 
     /// `process_ddsp_deferred_locals()`: the direct dispatches to other CPUs.

@@ -50,9 +50,9 @@ pub struct Slot {
 /// one of the other form) ends the scheduler with an error that says so.
 #[derive(Debug)]
 pub struct Cx<'r> {
-    core: &'r mut Engine,
+    pub(crate) core: &'r mut Engine,
     sched: SchedIdx,
-    scope: Scope,
+    pub(crate) scope: Scope,
 }
 
 /// Within what a function is called.

@@ -19,7 +19,7 @@ impl Engine {
     /// The current task's burst is over: does what comes next, up to the next burst or sleep.
     pub(crate) fn act(&mut self, cpu: CpuId, p: TaskIdx) {
         loop {
-            self.act_once(cpu, p);
+            self.whole(|engine| engine.act_once(cpu, p));
             if self.rq(cpu).curr != p {
                 return; // It has yielded.
             }

@@ -26,8 +26,8 @@ fn word(call: &mut Call<'_, '_>, addr: u64) -> Result<u32, Bad> {
     Ok(u32::from_le_bytes(word))
 }
 
-/// A program holds one at most, and calls nothing meanwhile. So where one CPU's programs are not
-/// interrupted by another's, nobody ever finds it taken.
+/// A program holds one at most, and calls nothing meanwhile. Who finds it taken runs in the middle
+/// of the program that has it, and comes again later.
 pub(super) fn spin_lock(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let addr = call.args[0];
     field(call, addr, Field::SpinLock)?;
@@ -37,9 +37,11 @@ pub(super) fn spin_lock(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
         None => {}
     }
     if word(call, addr)? != 0 {
+        call.waits_for_lock()?;
         return Err("the lock is taken, and its owner cannot go on: a deadlock".into());
     }
     call.write(addr, &1_u32.to_le_bytes())?;
+    call.changes_atomically(addr, 4)?;
     call.held = Some(addr);
     Ok(0)
 }
@@ -51,6 +53,7 @@ pub(super) fn spin_unlock(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     }
     call.held = None;
     call.write(addr, &0_u32.to_le_bytes())?;
+    call.changes_atomically(addr, 4)?;
     Ok(0)
 }
 
@@ -61,5 +64,6 @@ pub(super) fn kptr_xchg(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let mut old = [0; 8];
     call.read(addr, &mut old)?;
     call.write(addr, &new.to_le_bytes())?;
+    call.changes_atomically(addr, 8)?;
     Ok(u64::from_le_bytes(old))
 }

@@ -18,6 +18,11 @@ pub(in crate::sched) struct Sections {
 }
 
 impl Sections {
+    /// The addresses of the locks that the program holds.
+    pub fn locks(&self) -> &[u64] {
+        &self.locks
+    }
+
     /// What is wrong if the program ends now.
     pub fn left_open(&self) -> Option<&'static str> {
         if !self.locks.is_empty() {
@@ -85,7 +90,7 @@ pub(super) fn irq_restore(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 }
 
 /// `bpf_res_spin_lock()`: what is locked already is not waited for. By the program itself that is a
-/// deadlock; by another one, which cannot go on meanwhile, it takes too long.
+/// deadlock; where it is another CPU's, this program's call is taken back until that one is done.
 pub(super) fn lock(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     const EDEADLK: i32 = 35;
     const ETIMEDOUT: i32 = 110;
@@ -96,9 +101,11 @@ pub(super) fn lock(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let mut value = [0; 4];
     call.read(at, &mut value)?;
     if value != [0; 4] {
+        call.waits_for_lock()?;
         return Ok(negative(ETIMEDOUT));
     }
     call.write(at, &1_u32.to_le_bytes())?;
+    call.changes_atomically(at, 4)?;
     call.sections.locks.push(at);
     Ok(0)
 }
@@ -110,6 +117,7 @@ pub(super) fn unlock(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     }
     call.sections.locks.pop();
     call.write(at, &[0; 4])?;
+    call.changes_atomically(at, 4)?;
     Ok(0)
 }
 
