@@ -149,6 +149,8 @@ impl Call<'_, '_> {
             Some(left) => self.pace.left = left,
             None => {
                 self.pace.leave(self.cx);
+                // Each event that is tried copies the engine, and what is not shared of the memory.
+                self.inner()?.memory.share();
                 self.with_core(Cx::others_go_on);
             }
         }
