@@ -182,6 +182,16 @@ impl Cx<'_> {
         self.core.may_overlap(self.scope)
     }
 
+    /// Whether the engine checks itself: [`Config::check`](crate::Config::check).
+    pub fn checks_itself(&self) -> bool {
+        self.core.config.check
+    }
+
+    /// Does something to a copy of the engine instead, which is then gone.
+    pub fn on_a_copy<R>(&self, f: impl FnOnce(&mut Cx<'_>) -> R) -> R {
+        f(&mut Cx::new(&mut self.core.clone(), self.sched, self.scope))
+    }
+
     /// A number below `n`, or 0, from the seed.
     pub fn draw(&mut self, n: u64) -> u64 {
         self.core.rng.below(n)

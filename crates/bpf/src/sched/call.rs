@@ -5,10 +5,13 @@ use scxlab_engine::{Cpumask, Cx, Task};
 use super::BpfScheduler;
 use super::args::{Filled, Value};
 use super::bpf_func::{self, Fired, Next, Rings, Walk};
+use super::failed::AWAY;
+pub(super) use super::failed::{Away, Bad, Failed};
 use super::interleave::Pace;
 use super::kfunc::{self, Kfunc, Sections};
 use super::object::{Mask, Object, Outside, of_task};
 use super::state::{Inner, MAX_ARGS, State};
+use super::twin::Twin;
 use crate::machine::{
     Callee, Denied, Fault, Full, Memory, Region, RegionId, Stop, Thread, address, run,
 };
@@ -16,24 +19,6 @@ use crate::machine::{
 /// Instructions of one call of an operation, at most. A kernel's verifier lets no program run
 /// without an end; this ends one that it would not have let.
 const BUDGET: u64 = 100_000_000;
-
-/// The state is not there. An engine that gives it back as it got it never has this said.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Away;
-
-const AWAY: &str = "the scheduler's state is missing";
-
-impl From<Away> for Bad {
-    fn from(_: Away) -> Self {
-        Self::Why(AWAY.to_owned())
-    }
-}
-
-impl From<Away> for Failed {
-    fn from(_: Away) -> Self {
-        Self::Other(AWAY.to_owned())
-    }
-}
 
 /// An argument of an operation.
 #[derive(Clone, Copy, Debug)]
@@ -54,63 +39,12 @@ pub(super) enum Arg<'a, 'r> {
     Struct(&'a Filled<'a, 'r>),
 }
 
-/// Why an operation did not come to its end.
-#[derive(Clone, Debug)]
-pub(super) enum Failed {
-    /// A program did what it must not.
-    Fault(Box<Fault>),
-    /// Something else, as a sentence.
-    Other(String),
-}
-
-/// What is wrong with a call of the kernel.
-#[derive(Clone, Debug)]
-pub(super) enum Bad {
-    /// Memory that it cannot use: address, bytes, whether to write.
-    Access((u64, usize, bool), Denied),
-    /// Something else, as the end of a sentence.
-    Why(String),
-}
-
-impl From<String> for Bad {
-    fn from(why: String) -> Self {
-        Self::Why(why)
-    }
-}
-
-impl From<&str> for Bad {
-    fn from(why: &str) -> Self {
-        Self::Why(why.to_owned())
-    }
-}
-
-impl From<Full> for Bad {
-    fn from(full: Full) -> Self {
-        Self::Why(full.to_string())
-    }
-}
-
-impl From<Bad> for Failed {
-    fn from(bad: Bad) -> Self {
-        match bad {
-            Bad::Why(why) => Self::Other(why),
-            Bad::Access((addr, ..), denied) => Self::Other(format!("{addr:#x}: {denied:?}")),
-        }
-    }
-}
-
-impl From<crate::machine::Full> for Failed {
-    fn from(full: crate::machine::Full) -> Self {
-        Self::Other(full.to_string())
-    }
-}
-
 /// A program that is running, with all that it can reach.
 pub(super) struct Call<'a, 'r> {
     pub sched: &'a BpfScheduler,
     pub cx: &'a mut Cx<'r>,
     /// Nothing while the engine has it.
-    inner: Option<Box<Inner>>,
+    pub(super) inner: Option<Box<Inner>>,
     /// What r1 to r5 were when the kernel was called.
     pub args: [u64; 5],
     /// What the program called.
@@ -127,8 +61,12 @@ pub(super) struct Call<'a, 'r> {
     pub timer: Option<u64>,
     /// What the kernel did for the program, in instructions of its budget.
     pub spent: u64,
+    /// Instructions that it may still run.
+    pub fuel: u64,
     /// When other CPUs go on in its middle.
     pub pace: Pace,
+    /// A clone that was made in its middle, and what has become of it.
+    pub twin: Option<Twin>,
     /// The instruction where it is, and its function, if each instruction is looked at.
     pub at: (usize, usize),
 }
@@ -283,6 +221,7 @@ impl BpfScheduler {
         if let Some(races) = &mut inner.races {
             races.begin(cpu, rq);
         }
+        let fuel = pace.budget(cx, BUDGET);
         let mut call = Call {
             sched: self,
             cx,
@@ -295,7 +234,9 @@ impl BpfScheduler {
             held: None,
             timer,
             spent: 0,
+            fuel,
             pace,
+            twin: None,
             at: (0, 0),
         };
         let result = call.thread().and_then(|mut thread| {
@@ -481,21 +422,31 @@ impl<'r> Call<'_, 'r> {
         Ok(id.base())
     }
 
+    /// Runs the program to its end.
     pub(super) fn go_on(&mut self, thread: &mut Thread) -> Result<u64, Failed> {
+        let result = self.go_on_alone(thread);
+        if let Some(twin) = self.twin.take() {
+            twin.ended_as(self, &result);
+        }
+        result
+    }
+
+    /// The same, whatever its clone does.
+    pub(super) fn go_on_alone(&mut self, thread: &mut Thread) -> Result<u64, Failed> {
         let code = &self.sched.code;
-        let mut fuel = self.pace.budget(self.cx, BUDGET);
         loop {
-            let mut step = fuel;
+            self.may_have_twin(thread);
+            let mut step = self.fuel;
             if self.pace.steps() {
                 self.before_instruction(thread)?;
                 step = step.min(1);
             }
-            fuel -= step;
+            self.fuel -= step;
             let Inner { memory, objects, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
             let layouts = &self.sched.layouts;
             let mut outside = Outside { cx: self.cx, objects, layouts, wanted: None };
             let stop = run(thread, code, memory, &mut outside, &mut step);
-            fuel += step;
+            self.fuel += step;
             let wanted = outside.wanted;
             match stop {
                 Stop::Exit(_) if self.held.is_some() => {
@@ -516,7 +467,7 @@ impl<'r> Call<'_, 'r> {
                     }
                 }
                 Stop::Fault(fault) => return Err(Failed::Fault(fault)),
-                Stop::OutOfFuel if fuel > 0 => {}
+                Stop::OutOfFuel if self.fuel > 0 => {}
                 Stop::OutOfFuel => {
                     self.cx.must_wait();
                     let why = format!("it has run {BUDGET} instructions, and does not end");
@@ -538,7 +489,7 @@ impl<'r> Call<'_, 'r> {
                         Callee::Helper(number) => bpf_func::call(self, number),
                     };
                     // What helpers do with memory takes time too.
-                    fuel = fuel.saturating_sub(std::mem::take(&mut self.spent));
+                    self.fuel = self.fuel.saturating_sub(std::mem::take(&mut self.spent));
                     match done {
                         Ok(_) if std::mem::take(&mut self.begun) => self.walk_on(thread, None)?,
                         Ok(value) => {

@@ -93,6 +93,11 @@ impl Pace {
         }
     }
 
+    /// Whether the program is about to be left.
+    pub fn is_over(self) -> bool {
+        self.left == 0
+    }
+
     /// Whether each instruction is looked at.
     pub fn steps(self) -> bool {
         self.mode == Interleave::Instructions

@@ -14,18 +14,23 @@ mod call;
 mod contents;
 mod dump;
 mod dynptr;
+mod failed;
 mod format;
 mod interleave;
 mod kfunc;
 mod map;
+#[cfg(test)]
+mod modelled;
 mod object;
 mod ops;
 mod others;
 mod percpu;
 mod race;
 mod state;
+mod twin;
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 
 use scxlab_engine::{Ops, OpsFlags};
 
@@ -97,6 +102,8 @@ pub struct BpfScheduler {
     /// As it is when it is attached.
     initial: Inner,
     interleave: Interleave,
+    /// Programs that were cloned in their middle.
+    twins: AtomicU64,
 }
 
 impl fmt::Debug for BpfScheduler {
@@ -171,6 +178,7 @@ impl BpfScheduler {
             bases,
             initial,
             interleave: Interleave::Off,
+            twins: AtomicU64::new(0),
         })
     }
 

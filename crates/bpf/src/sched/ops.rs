@@ -61,7 +61,7 @@ operations! {
 
 /// Those that no engine calls: there is nothing of it there. CPUs stay online, cgroups keep their
 /// weight, and what a sub-scheduler may do does not change.
-const NEVER_CALLED: &[&str] = &[
+pub(super) const NEVER_CALLED: &[&str] = &[
     "core_sched_before",
     "cpu_online",
     "cpu_offline",
@@ -73,6 +73,13 @@ const NEVER_CALLED: &[&str] = &[
     "sub_caps_updated",
     "sub_ecaps_updated",
 ];
+
+/// Those that the engine calls, in both forms.
+#[cfg(test)]
+pub(super) fn called() -> impl Iterator<Item = &'static str> {
+    let named = OPERATIONS.iter().flat_map(|(_, names, _)| *names);
+    named.filter(|name| !name.is_empty()).chain(["init_cids"])
+}
 
 /// The section of programs that run as a scheduler is attached, before all of its operations: 7.3's
 /// own header has one.

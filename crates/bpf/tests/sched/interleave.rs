@@ -90,13 +90,15 @@ fn calls_are_left_before_calls_alone() {
 }
 
 /// With `check` the engine goes on with a copy of itself wherever another CPU comes in the middle
-/// of a callback.
+/// of a callback. And some programs are cloned half-way, with all that is theirs; the clone runs to
+/// the end by itself, and the program has to end as its clone did.
 #[test]
 fn a_clone_in_the_middle_of_a_callback_goes_on_as_the_original() {
     for mode in [Interleave::Calls, Interleave::Instructions] {
         for seed in 1..=3 {
             let (original, clone) = (ran(mode, seed, false), ran(mode, seed, true));
             assert!(original.overlapped() > 0);
+            assert!(original.sched.clones() == 0 && clone.sched.clones() > 20);
             assert_eq!(original.all_of_it(), clone.all_of_it());
             assert_eq!(original.races(), clone.races());
         }

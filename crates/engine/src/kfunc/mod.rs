@@ -51,7 +51,7 @@ pub struct Slot {
 #[derive(Debug)]
 pub struct Cx<'r> {
     pub(crate) core: &'r mut Engine,
-    sched: SchedIdx,
+    pub(crate) sched: SchedIdx,
     pub(crate) scope: Scope,
 }
 

@@ -1,0 +1,53 @@
+//! Keeps `docs/modelled.md` true: what it lists is what there is.
+
+use std::collections::BTreeSet;
+
+use scxlab_engine::TracepointSet;
+
+use super::{bpf_func, ops};
+use crate::abi::{Abi, Version};
+
+const LIST: &str = include_str!("../../../../docs/modelled.md");
+
+/// The names in a section of the list.
+fn listed(title: &str) -> BTreeSet<String> {
+    let section = LIST.split("\n## ").find(|section| section.starts_with(title));
+    let section = section.unwrap_or_else(|| panic!("docs/modelled.md has no section {title}"));
+    section.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn is_listed(title: &str, there: BTreeSet<String>) {
+    let listed = listed(title);
+    let new: Vec<_> = there.difference(&listed).collect();
+    let gone: Vec<_> = listed.difference(&there).collect();
+    assert!(
+        new.is_empty() && gone.is_empty(),
+        "{title}: docs/modelled.md lacks {new:?}, and has {gone:?}, which is not there"
+    );
+}
+
+#[test]
+fn kernel_functions() {
+    let abis = Version::ALL.map(|version| Abi::new(version).expect("the declarations make sense"));
+    let names = abis.iter().flat_map(Abi::kfuncs).map(|(name, _)| name.to_owned());
+    let (own, bpf) = names.partition(|name: &String| name.contains("scx_"));
+    is_listed("Kernel functions of sched_ext", own);
+    is_listed("Kernel functions of BPF", bpf);
+}
+
+#[test]
+fn helpers() {
+    let all = (0..1000).filter(|&number| bpf_func::is_known(number));
+    is_listed("Helpers", all.map(|n| bpf_func::name(n).replace("()", "")).collect());
+}
+
+#[test]
+fn tracepoints() {
+    is_listed("Tracepoints", TracepointSet::names().map(str::to_owned).collect());
+}
+
+#[test]
+fn operations() {
+    is_listed("Operations", ops::called().map(str::to_owned).collect());
+    is_listed("Never called", ops::NEVER_CALLED.iter().map(|&name| name.to_owned()).collect());
+}
