@@ -85,6 +85,9 @@ pub struct RunArgs {
     /// Which scheduler to run of a .bpf.o file that has several: its variable's name
     #[arg(long, value_name = "NAME")]
     pub ops: Option<String>,
+    /// Run a built-in scheduler's compiled form on the engine, the object that kernels load
+    #[arg(long)]
+    pub compiled: bool,
     /// The kernel that the engine looks like to a compiled scheduler: 6.16 to 7.3; it behaves as 7.2
     /// [default: 7.2]
     #[arg(long, value_name = "VERSION")]
@@ -218,6 +221,9 @@ pub struct DemoArgs {
     /// How long each may run; at least 10s [default: 60s of virtual time, on a real kernel 30s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse_demo)]
     pub duration: Option<Nanos>,
+    /// On the engine, run qmap's compiled form, the object that kernels load
+    #[arg(long)]
+    pub compiled: bool,
     /// What executes a VM's instructions
     #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
     pub accel: AccelArg,

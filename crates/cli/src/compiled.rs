@@ -1,12 +1,12 @@
 //! A compiled scheduler for the engine: the file, filled in as its own user space would.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use scxlab_bpf::abi::{Abi, Version};
 use scxlab_bpf::object::{Object, limits};
 use scxlab_bpf::sched::{BpfScheduler, LoadError};
 
-use crate::args::{RunArgs, Setting};
+use crate::args::Setting;
 use crate::input;
 use crate::output::{aside, reason};
 use crate::status::Failure;
@@ -23,18 +23,34 @@ const LAST_SWITCH: &str = "scx_tid_last_switch";
 /// Room for the debug dump: as much as the kernel makes by default, `SCX_EXIT_DUMP_DFL_LEN`.
 const DUMP: usize = 32 << 10;
 
-/// Loads the file that was asked for, as a kernel of this version with so many ticks a second does.
-pub(crate) fn load(args: &RunArgs, version: Version, hz: u32) -> Result<BpfScheduler, Failure> {
-    let file = args.scheduler.as_str();
+/// What is to be loaded.
+#[derive(Clone, Debug)]
+pub(crate) struct Source<'a> {
+    pub file: PathBuf,
+    /// Which scheduler of several.
+    pub ops: Option<&'a str>,
+    /// Variables.
+    pub set: &'a [Setting],
+    /// `ops.flags`, by name; without, those that it was compiled with.
+    pub flags: Option<Vec<String>>,
+}
+
+/// Loads it as a kernel of this version with so many ticks a second does.
+pub(crate) fn load(
+    source: &Source<'_>,
+    version: Version,
+    hz: u32,
+) -> Result<BpfScheduler, Failure> {
+    let file = source.file.display();
     let wrong = |why: &dyn std::fmt::Display| Failure::wrong(format_args!("{file}: {why}"));
     let abi = Abi::new(version).map_err(|err| wrong(&err))?.with_hz(hz);
-    let bytes = read(Path::new(file)).map_err(|why| wrong(&why))?;
+    let bytes = read(&source.file).map_err(|why| wrong(&why))?;
     let mut object = Object::parse(&bytes).map_err(|err| wrong(&err))?;
-    if let Some(ops) = &args.ops {
+    if let Some(ops) = source.ops {
         object.choose_struct_ops(ops).map_err(|err| wrong(&err))?;
     }
-    fill_in(&mut object, &abi).map_err(|err| wrong(&err))?;
-    for Setting { key, value } in &args.set {
+    fill_in(&mut object, &abi, source.flags.as_deref()).map_err(|err| wrong(&err))?;
+    for Setting { key, value } in source.set {
         set_one(&mut object, key, value)
             .map_err(|err| wrong(&format_args!("--set {key}={value}: {err}")))?;
     }
@@ -67,23 +83,30 @@ fn set_one(object: &mut Object, key: &str, value: &str) -> Result<(), String> {
 }
 
 /// What a scheduler's user space does before it loads it, as the agent does it on a real kernel: the
-/// kernel's numbers, room for a dump, and the flag for tids if the scheduler has the portable tid.
-fn fill_in(object: &mut Object, abi: &Abi) -> Result<(), scxlab_bpf::object::Error> {
+/// kernel's numbers, room for a dump, the flags that were asked for as far as the kernel has them, and
+/// the one for tids if the scheduler has the portable tid.
+fn fill_in(
+    object: &mut Object,
+    abi: &Abi,
+    flags: Option<&[String]>,
+) -> Result<(), scxlab_bpf::object::Error> {
     object.fill_enumerators(abi)?;
     if object.has("uei_dump_len") && object.has("uei_dump") {
         object.resize(".data.uei_dump", DUMP)?;
         object.set("uei_dump_len", &DUMP.to_string())?;
     }
-    let Some(flag) = abi.number(TID_TO_TASK).filter(|_| object.has(NATIVE_TIDS)) else {
-        return Ok(());
-    };
-    let flags: Vec<String> = object.struct_ops().map(|(name, _)| format!("{name}.flags")).collect();
-    for flags in flags {
-        let known = object.number(&flags).unwrap_or(0);
-        object.set(&flags, &(known | flag).to_string())?;
+    let tids = abi.number(TID_TO_TASK).filter(|_| object.has(NATIVE_TIDS));
+    let bits = |flags: &[String]| flags.iter().filter_map(|name| abi.number(name)).sum::<i128>();
+    let asked = flags.map(bits);
+    if asked.is_some() || tids.is_some() {
+        let all: Vec<_> = object.struct_ops().map(|(name, _)| format!("{name}.flags")).collect();
+        for name in all {
+            let flags = asked.or(object.number(&name)).unwrap_or(0) | tids.unwrap_or(0);
+            object.set(&name, &flags.to_string())?;
+        }
     }
     // The kernel lets go of its tasks itself.
-    if object.programs().any(|(name, _, _)| name == LAST_SWITCH) {
+    if tids.is_some() && object.programs().any(|(name, _, _)| name == LAST_SWITCH) {
         object.set_autoload(LAST_SWITCH, false)?;
     }
     Ok(())

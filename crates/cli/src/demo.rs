@@ -80,6 +80,7 @@ pub(crate) fn run_args(args: &DemoArgs, key: &str) -> RunArgs {
         duration: Some(args.time()),
         seed: args.seed,
         ops: None,
+        compiled: args.compiled,
         kernel_abi: None,
         interleave: None,
         dump_map: Vec::new(),
@@ -166,8 +167,9 @@ pub(crate) fn as_it_should_not_be(wrong: &[String], terminal: &Terminal) -> Stri
 fn story(args: &DemoArgs, pid: &Run, tid: &Run, wrong: &[String], terminal: &Terminal) -> String {
     let width = terminal.width();
     let mut out = wrap(PREMISE, "", width);
+    let form = if args.compiled { "It is the object that kernels load. " } else { "" };
     let machine = format!(
-        "Both run {WORKLOAD} (processes whose children exec from a thread that is not the \
+        "{form}Both run {WORKLOAD} (processes whose children exec from a thread that is not the \
          leader) on {} for up to {}, seed {}, with SCX_OPS_ENQ_EXITING.",
         count(args.engine_cpus(), "CPU"),
         short(args.time()),
@@ -209,6 +211,9 @@ fn trace_command(args: &DemoArgs) -> String {
     }
     if args.time() != Nanos::from_secs(10) {
         let _ = write!(command, " --duration {}", exact(args.time()));
+    }
+    if args.compiled {
+        command.push_str(" --compiled");
     }
     command.push_str(" --trace stall.json");
     command
@@ -276,6 +281,7 @@ mod tests {
             seed: 7,
             cpus: Some(8),
             duration: Some(Nanos::from_secs(10)),
+            compiled: false,
             accel: AccelArg::Auto,
         };
         assert_eq!(

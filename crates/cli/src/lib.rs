@@ -21,6 +21,7 @@ pub mod human;
 mod input;
 pub mod kernels;
 mod maps;
+mod objects;
 pub mod output;
 pub mod plan;
 pub mod prog_run;

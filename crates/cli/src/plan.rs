@@ -10,9 +10,10 @@ use scxlab_schedulers::Builtin;
 use scxlab_workload::{MAX_TEXT, Workload};
 
 use crate::args::{MachineArgs, RunArgs, Setting};
-use crate::compiled;
+use crate::compiled::{self, Source};
 use crate::duration;
 use crate::input;
+use crate::objects;
 use crate::output::reason;
 use crate::prog_run::{self, ProgRun};
 use crate::status::Failure;
@@ -32,6 +33,8 @@ pub struct Plan {
     pub scheduler: Arc<dyn Scheduler>,
     /// The same, if it is a compiled one.
     pub compiled: Option<Arc<BpfScheduler>>,
+    /// It is the compiled form of a built-in one.
+    pub builtin_compiled: bool,
     /// Maps to report.
     pub dump_map: Vec<String>,
     /// Programs to run.
@@ -65,6 +68,7 @@ impl Plan {
     /// The scheduler or the machine is not as it should be, or the workload and the machine do not fit.
     pub(crate) fn with(args: &RunArgs, workload: Workload) -> Result<Self, Failure> {
         let Chosen { name, scheduler, compiled, options } = choose(args)?;
+        let builtin_compiled = compiled.is_some() && !is_file(&args.scheduler);
         check_maps(&args.dump_map, compiled.as_deref())?;
         let duration = run_time(args.duration, &workload)?;
         prog_run::check(&args.prog_run, compiled.as_deref(), duration)?;
@@ -74,6 +78,7 @@ impl Plan {
             name,
             scheduler,
             compiled,
+            builtin_compiled,
             dump_map: args.dump_map.clone(),
             prog_run: args.prog_run.clone(),
             options,
@@ -89,9 +94,10 @@ impl Plan {
         self.options.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// The scheduler with the options that were set: `qmap key=pid`.
+    /// The scheduler with the options that were set: `qmap key=pid`, `compiled qmap key=pid`.
     pub fn title(&self) -> String {
-        title(&self.name, &self.set)
+        let compiled = if self.builtin_compiled { "compiled " } else { "" };
+        format!("{compiled}{}", title(&self.name, &self.set))
     }
 }
 
@@ -123,38 +129,83 @@ struct Chosen {
 /// The scheduler that was asked for, built in or compiled.
 fn choose(args: &RunArgs) -> Result<Chosen, Failure> {
     if is_file(&args.scheduler) {
-        let hz = args.machine.hz.unwrap_or(HZ);
-        let version = args.kernel_abi.unwrap_or_default();
-        let scheduler = compiled::load(args, version, hz)?;
-        let scheduler = Arc::new(scheduler.interleaved(args.interleave.unwrap_or_default()));
-        let options = args.set.iter().map(|set| (set.key.clone(), set.value.clone()));
-        return Ok(Chosen {
-            name: file_name(&args.scheduler),
-            compiled: Some(Arc::clone(&scheduler)),
-            scheduler,
-            options: options.collect(),
-        });
+        return choose_file(args);
     }
     if let Some(ops) = &args.ops {
         return Err(Failure::wrong(format_args!(
             "--ops {ops}: only a .bpf.o file can have several schedulers; leave it out, or give one"
         )));
     }
+    let (builtin, scheduler) = builtin(&args.scheduler, &args.set)?;
+    let options = effective(builtin, &args.set);
+    let name = builtin.name.to_owned();
+    if args.compiled {
+        return choose_compiled(args, name, options, &*scheduler);
+    }
     if let Some(version) = args.kernel_abi {
         return Err(Failure::wrong(format_args!(
             "--kernel-abi {version}: only a compiled scheduler asks which kernel it is on; leave it \
-             out, or give a .bpf.o file"
+             out, or give a .bpf.o file or --compiled"
         )));
     }
     if let Some(interleave) = args.interleave {
         return Err(Failure::wrong(format_args!(
             "--interleave {interleave}: only a compiled scheduler's callbacks can be left in their \
-             middle; leave it out, or give a .bpf.o file"
+             middle; leave it out, or give a .bpf.o file or --compiled"
         )));
     }
-    let (builtin, scheduler) = builtin(&args.scheduler, &args.set)?;
-    let options = effective(builtin, &args.set);
-    Ok(Chosen { name: builtin.name.to_owned(), scheduler, compiled: None, options })
+    Ok(Chosen { name, scheduler, compiled: None, options })
+}
+
+fn choose_file(args: &RunArgs) -> Result<Chosen, Failure> {
+    if args.compiled {
+        return Err(Failure::wrong(format_args!(
+            "--compiled: {} is compiled; leave it out, or give a built-in scheduler",
+            args.scheduler
+        )));
+    }
+    let source = Source {
+        file: args.scheduler.clone().into(),
+        ops: args.ops.as_deref(),
+        set: &args.set,
+        flags: None,
+    };
+    let scheduler = load(args, &source)?;
+    let options = args.set.iter().map(|set| (set.key.clone(), set.value.clone()));
+    Ok(Chosen {
+        name: file_name(&args.scheduler),
+        compiled: Some(Arc::clone(&scheduler)),
+        scheduler,
+        options: options.collect(),
+    })
+}
+
+/// The object of a built-in scheduler, with the same options and flags.
+fn choose_compiled(
+    args: &RunArgs,
+    name: String,
+    options: Vec<(String, String)>,
+    twin: &dyn Scheduler,
+) -> Result<Chosen, Failure> {
+    let setting =
+        |(key, value): &(String, String)| Setting { key: key.clone(), value: value.clone() };
+    let set: Vec<_> = options.iter().map(setting).collect();
+    let source =
+        Source { file: objects::builtin(&name)?, ops: None, set: &set, flags: Some(flags(twin)) };
+    let scheduler = load(args, &source)?;
+    Ok(Chosen { name, compiled: Some(Arc::clone(&scheduler)), scheduler, options })
+}
+
+fn load(args: &RunArgs, source: &Source<'_>) -> Result<Arc<BpfScheduler>, Failure> {
+    let hz = args.machine.hz.unwrap_or(HZ);
+    let scheduler = compiled::load(source, args.kernel_abi.unwrap_or_default(), hz)?;
+    Ok(Arc::new(scheduler.interleaved(args.interleave.unwrap_or_default())))
+}
+
+/// The names of the flags that a scheduler has.
+pub(crate) fn flags(scheduler: &dyn Scheduler) -> Vec<String> {
+    let flags = scheduler.ops().flags;
+    flags.iter_names().map(|(name, _)| format!("SCX_OPS_{name}")).collect()
 }
 
 /// Whether all maps that are to be reported are there.

@@ -84,6 +84,47 @@ fn qmap_is_as_its_twin() {
     }
 }
 
+/// `--compiled` runs the object of a built-in scheduler, with the options and flags of that.
+#[test]
+fn a_builtin_scheduler_s_compiled_form_is_the_same() {
+    for (name, options) in
+        [("qmap", ["key=pid", "exiting=on"]), ("simple", ["order=fifo", "slice_us=3000"])]
+    {
+        let [first, second] = options;
+        let args = ["--workload", "nonleader-exec", "--cpus", "2", "--set", first, "--set", second];
+        let (status, compiled) = report(&[&[name, "--compiled"], &args[..]].concat());
+        let (twins, twin) = report(&[&[name], &args[..]].concat());
+        assert_eq!(status, twins, "{name}: {}", compiled["exit"]);
+        for part in ["/scheduler/options", "/exit", "/tasks", "/stalled", "/dump"] {
+            assert_eq!(compiled.pointer(part), twin.pointer(part), "{name}: {part}");
+        }
+    }
+    let output =
+        scxlab(&["run", "qmap", "--compiled", "--duration", "200ms", "--kernel-abi", "6.16"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.starts_with("compiled qmap ran 200 ms on 4 CPUs: clean"), "{text}");
+}
+
+#[test]
+fn the_demo_is_the_same_with_the_compiled_qmap() {
+    let demo = |compiled: &[&str]| {
+        let output = scxlab(&[&["demo", "--cpus", "2", "--duration", "10s"], compiled].concat());
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{compiled:?}: {err}");
+        String::from_utf8(output.stdout).expect("the story is text")
+    };
+    let (compiled, rust) = (demo(&["--compiled"]), demo(&[]));
+    assert!(compiled.contains("the object that kernels load"), "{compiled}");
+    assert!(!rust.contains("the object that kernels load"), "{rust}");
+    let told = |story: &str| {
+        let table = story.find("keyed by pid   ").expect("there is a table");
+        let end = story.find("See it in Perfetto").expect("there is an end");
+        story[table..end].to_owned()
+    };
+    assert_eq!(told(&compiled), told(&rust));
+}
+
 #[test]
 fn a_map_is_reported_by_its_types() {
     let qmap = object("qmap");
@@ -281,6 +322,7 @@ fn what_is_wrong_is_said_in_one_message() {
         (&[&beside, "--prog-run", "wild=00"], "the context, 1 byte, in wild"),
         (&[&beside, "--prog-run", "tune", "--on", "vm:7.2"], "leave it out, or give --on engine"),
         (&["qmap", "--interleave", "calls"], "only a compiled scheduler"),
+        (&[&simple, "--compiled"], "is compiled; leave it out"),
     ] {
         let output = scxlab(&[&["run"], args].concat());
         let err = String::from_utf8(output.stderr).expect("the message is text");

@@ -85,6 +85,19 @@ fn simple_runs_a_mixed_workload_on_old_and_new() {
     }
 }
 
+/// The same file on the kernel and on the engine, as a kernel of that version.
+#[test]
+fn a_file_s_run_is_beside_the_engine_s() {
+    let object = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bpf/qmap.bpf.o");
+    let run = format!("run {object} --set key=pid --workload nonleader-exec --on vm:7.2");
+    let (status, report) = report(&format!("{run} --duration 90s"));
+    assert_eq!((status, &report["exit"]["kind"]), (1, &1026.into()), "{report:#}");
+    let engine = &report["engine"];
+    assert_eq!((&engine["exit"]["kind"], &engine["backend"]), (&1026.into(), &"engine".into()));
+    assert!(report["counters"]["lookups_failed"].as_u64() > Some(0), "{report:#}");
+    assert!(engine["counters"]["lookups_failed"].as_u64() > Some(0), "{report:#}");
+}
+
 #[test]
 fn the_demo_shows_it() {
     let output = output("demo --on vm:7.2 --accel tcg --duration 20s");

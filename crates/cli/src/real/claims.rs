@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use scxlab_protocol::{Finding, Job, Record, Task, Verdict};
 use scxlab_vm::Machine;
 
+use super::guest;
 use super::host::Host;
 use super::place::{self, Where};
-use super::{guest, objects};
 use crate::args::{ClaimsArgs, MachineArgs, Place};
 use crate::claims::{self, Outcome};
+use crate::objects;
 use crate::output::aside;
 use crate::status::Failure;
 
@@ -47,7 +48,8 @@ impl ClaimsPlan {
         let place = match &args.on {
             Place::Vm(kernel) => {
                 let machine = MachineArgs { accel: args.accel, ..MachineArgs::default() };
-                Where::Vm(Box::new(place::vm(kernel, &machine)?))
+                let (machine, release) = place::vm(kernel, &machine)?;
+                Where::Vm(Box::new(machine), release)
             }
             _ => Where::Host,
         };
@@ -71,7 +73,7 @@ impl ClaimsPlan {
     /// Something that this needs is missing.
     pub(crate) fn check(&self) -> Result<Claims, Failure> {
         match &self.place {
-            Where::Vm(machine) => self.in_a_vm(machine),
+            Where::Vm(machine, _) => self.in_a_vm(machine),
             Where::Host => self.on_the_host(),
         }
     }

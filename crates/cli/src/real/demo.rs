@@ -16,6 +16,11 @@ use crate::status::{Failure, Status};
 /// # Errors
 /// As [`run`](super::run).
 pub fn demo(args: &DemoArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
+    if args.compiled {
+        return Err(Failure::wrong(
+            "--compiled: a real kernel runs the compiled form anyway; leave it out, or give --on engine",
+        ));
+    }
     let one = |key: &str| {
         let plan = RealPlan::new(&run_args(args, key))?;
         Ok::<_, Failure>(session::run(&plan, terminal)?.report(&plan))

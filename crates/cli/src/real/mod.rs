@@ -9,7 +9,6 @@ mod demo;
 mod guest;
 mod host;
 mod interrupt;
-mod objects;
 mod place;
 mod plan;
 mod session;
@@ -22,7 +21,7 @@ use scxlab_engine::Nanos;
 
 use crate::args::RunArgs;
 use crate::human::{self, Hints};
-use crate::output::{JsonTarget, Terminal};
+use crate::output::{JsonTarget, Terminal, aside};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::session::{Observer, Session};
@@ -42,11 +41,14 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
     let json = output(args, &plan)?;
     let outcome = session::run(&plan, terminal)?;
     let mut report = outcome.report(&plan);
-    if let Some(plan) = &plan.engine {
-        let engine = on_the_engine(plan, &interrupt::flag())?;
-        // A compiled scheduler's numbers are not all counters; those that the engine counts are.
-        report.counters.0.retain(|(name, _)| engine.counter(name).is_some());
-        report.engine = Some(Box::new(engine));
+    match &plan.engine {
+        Ok(plan) => {
+            let engine = on_the_engine(plan, &interrupt::flag())?;
+            // A compiled scheduler's numbers are not all counters; those that the engine counts are.
+            report.counters.0.retain(|(name, _)| engine.counter(name).is_some());
+            report.engine = Some(Box::new(engine));
+        }
+        Err(why) => aside(format_args!("the engine cannot run it, to be put beside this: {why}")),
     }
     if !json.is_stdout() {
         let hints = Hints { traceable: false, trace: None, dump_shown: args.dump };

@@ -1,7 +1,9 @@
 //! Where a run happens: in a VM, or on the host.
 
+use std::fs;
 use std::path::Path;
 
+use scxlab_bpf::abi::Version;
 use scxlab_vm::{Accel, Machine};
 
 use crate::args::{MachineArgs, Place, RunArgs};
@@ -13,8 +15,8 @@ const CPUS: u64 = 2;
 /// Where a run happens.
 #[derive(Clone, Debug)]
 pub enum Where {
-    /// In a VM.
-    Vm(Box<Machine>),
+    /// In a VM with a kernel of this release.
+    Vm(Box<Machine>, String),
     /// On the host.
     Host,
 }
@@ -27,7 +29,8 @@ impl Where {
             Place::Vm(kernel) => {
                 refuse(machine.hz.is_some(), "--hz", "a stock kernel's ticks are fixed")?;
                 refuse(machine.pid_max.is_some(), "--pid-max", "only the engine has it")?;
-                Ok(Self::Vm(Box::new(vm(kernel, machine)?)))
+                let (machine, release) = vm(kernel, machine)?;
+                Ok(Self::Vm(Box::new(machine), release))
             }
             _ => {
                 let host = "the host is as it is";
@@ -45,22 +48,35 @@ impl Where {
     /// CPUs.
     pub fn cpus(&self) -> usize {
         match self {
-            Self::Vm(machine) => machine.cpus,
+            Self::Vm(machine, _) => machine.cpus,
             Self::Host => std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
 
     /// Whether it is a VM.
     pub fn is_vm(&self) -> bool {
-        matches!(self, Self::Vm(_))
+        matches!(self, Self::Vm(..))
     }
 
     /// The kernel's image, if it is a VM.
     pub fn image(&self) -> Option<&Path> {
         match self {
-            Self::Vm(machine) => Some(&machine.image),
+            Self::Vm(machine, _) => Some(&machine.image),
             Self::Host => None,
         }
+    }
+
+    /// What the engine calls this kernel.
+    ///
+    /// # Errors
+    /// The engine has none like it.
+    pub(super) fn version(&self) -> Result<Version, Failure> {
+        let release = match self {
+            Self::Vm(_, release) => release.clone(),
+            Self::Host => fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default(),
+        };
+        let numbers: Vec<_> = release.trim().splitn(3, ['.', '-', '+']).take(2).collect();
+        numbers.join(".").parse().map_err(Failure::wrong)
     }
 
     /// As the report calls it.
@@ -79,7 +95,8 @@ fn refuse(given: bool, option: &str, why: &str) -> Result<(), Failure> {
 /// More CPUs than that a VM is not given.
 const MOST_CPUS: u64 = 64;
 
-pub(super) fn vm(kernel: &str, args: &MachineArgs) -> Result<Machine, Failure> {
+/// A VM with such a kernel, and the kernel's release.
+pub(super) fn vm(kernel: &str, args: &MachineArgs) -> Result<(Machine, String), Failure> {
     let cpus = args.cpus.unwrap_or(CPUS);
     if cpus > MOST_CPUS {
         return Err(Failure::wrong(format_args!("--cpus {cpus}: a VM has at most {MOST_CPUS}")));
@@ -105,11 +122,12 @@ pub(super) fn vm(kernel: &str, args: &MachineArgs) -> Result<Machine, Failure> {
         crate::args::AccelArg::Tcg => Accel::Tcg,
     };
     let (smt, llcs) = (args.smt as usize, args.llcs as usize);
-    Ok(Machine {
+    let machine = Machine {
         smt,
         llcs,
         memory: args.memory,
         accel,
         ..Machine::new(kernel.image, cpus as usize)
-    })
+    };
+    Ok((machine, kernel.release))
 }

@@ -7,9 +7,9 @@ use scxlab_engine::Nanos;
 use scxlab_protocol::{Job, Run, Setting, Task, WorkloadSource};
 use scxlab_workload::Workload;
 
-use super::objects;
 use super::place::Where;
 use crate::args::RunArgs;
+use crate::objects;
 use crate::plan::{self, Plan};
 use crate::status::Failure;
 
@@ -35,8 +35,8 @@ pub struct RealPlan {
     pub object: PathBuf,
     /// Where.
     pub place: Where,
-    /// The same run on the engine, if the engine has the scheduler.
-    pub engine: Option<Plan>,
+    /// The same run on the engine, or why the engine cannot run the scheduler.
+    pub engine: Result<Plan, String>,
 }
 
 impl RealPlan {
@@ -96,21 +96,25 @@ impl RealPlan {
         let duration = plan::run_time(args.duration, &workload)?;
         // What cannot be compiled is refused here, and not by a guest.
         plan::compile(&workload, cpus)?;
+        let engine = engine_plan(args, &place, duration, workload.clone());
         let engine = match is_file {
-            true => None,
-            false => Some(engine_plan(args, cpus, duration, workload.clone())?),
+            true => engine.map_err(|err| err.message),
+            false => Ok(engine?),
         };
-        let options: Vec<(String, String)> = match &engine {
-            Some(plan) => plan.options.clone(),
-            None => args.set.iter().map(|set| (set.key.clone(), set.value.clone())).collect(),
-        };
+        // Of a file's scheduler it is not known what it has beyond what was set.
+        let set = || args.set.iter().map(|set| (set.key.clone(), set.value.clone())).collect();
+        let options: Vec<(String, String)> =
+            engine.as_ref().map_or_else(|_| set(), |plan| plan.options.clone());
+        // A built-in scheduler's options decide its flags.
+        let twin = engine.as_ref().ok().filter(|_| !is_file);
+        let flags = twin.map(|plan| plan::flags(&*plan.scheduler));
         let set = options
             .iter()
             .map(|(name, value)| Setting { name: name.clone(), value: value.clone() });
         let task = Task::Run(Run {
             object: if place.is_vm() { PathBuf::from(OBJECT) } else { object.clone() },
             set: set.collect(),
-            flags: engine.as_ref().map(flags),
+            flags,
             workload: source(&args.workload, text),
             duration_ns: duration.0,
         });
@@ -129,21 +133,18 @@ impl RealPlan {
     }
 }
 
-/// The flags that the engine's twin of the scheduler has with the same options.
-fn flags(plan: &Plan) -> Vec<String> {
-    let flags = plan.scheduler.ops().flags;
-    flags.iter_names().map(|(name, _)| format!("SCX_OPS_{name}")).collect()
-}
-
 fn engine_plan(
     args: &RunArgs,
-    cpus: usize,
+    place: &Where,
     duration: Nanos,
     workload: Workload,
 ) -> Result<Plan, Failure> {
     let mut args = args.clone();
     args.duration = Some(duration);
-    args.machine.cpus = Some(cpus as u64);
+    args.machine.cpus = Some(place.cpus() as u64);
+    if args.compiled || plan::is_file(&args.scheduler) {
+        args.kernel_abi = Some(place.version()?);
+    }
     Plan::with(&args, workload)
 }
 

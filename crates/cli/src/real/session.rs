@@ -53,7 +53,7 @@ struct Heard {
 /// Runs it to its end.
 pub(super) fn run(plan: &RealPlan, terminal: &Terminal) -> Result<Outcome, Failure> {
     match &plan.place {
-        Where::Vm(machine) => in_a_vm(plan, machine, terminal),
+        Where::Vm(machine, _) => in_a_vm(plan, machine, terminal),
         Where::Host => on_the_host(plan, terminal),
     }
 }

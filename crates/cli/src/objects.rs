@@ -7,7 +7,7 @@ use crate::status::Failure;
 
 /// The object of a built-in scheduler: in `SCXLAB_BPF`, or in the directory `bpf` beside the command
 /// or above it, where `cargo xtask bpf` puts them.
-pub(super) fn builtin(name: &str) -> Result<PathBuf, Failure> {
+pub(crate) fn builtin(name: &str) -> Result<PathBuf, Failure> {
     let file = format!("{name}.bpf.o");
     let tried: Vec<PathBuf> = directories().into_iter().map(|dir| dir.join(&file)).collect();
     tried.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
@@ -31,7 +31,7 @@ fn directories() -> Vec<PathBuf> {
 }
 
 /// A file that was named on the command line.
-pub(super) fn named(name: &str) -> Result<PathBuf, Failure> {
+pub(crate) fn named(name: &str) -> Result<PathBuf, Failure> {
     let path = Path::new(name);
     if path.is_file() {
         Ok(path.to_owned())
