@@ -80,6 +80,7 @@ impl Scheduler for Simple {
     fn ops(&self) -> Ops {
         Ops {
             name: "simple".into(),
+            timeout_ms: 5000,
             implements: OpSet::SELECT_CPU
                 | OpSet::ENQUEUE
                 | OpSet::DISPATCH
