@@ -38,6 +38,7 @@ impl Engine {
 
     /// `wake_up_new_task()`.
     pub(crate) fn wake_up_new_task(&mut self, p: TaskIdx) {
+        self.trace(TracepointSet::WAKE_UP_NEW_TASK, |_| Tracepoint::WakeUpNewTask { p });
         self.sim_mut(p).wake_enq = EnqFlags::empty();
         self.sim_mut(p).waker = self.this_cpu;
         self.p_mut(p).__state = state::TASK_RUNNING;
