@@ -85,6 +85,14 @@ pub struct RunArgs {
     /// Which scheduler to run of a .bpf.o file that has several: its variable's name
     #[arg(long, value_name = "NAME")]
     pub ops: Option<String>,
+    /// Load a program of a compiled scheduler that the object has off (SEC("?...")), as its user space
+    /// would; engine only; may be repeated
+    #[arg(long, value_name = "PROGRAM")]
+    pub with: Vec<String>,
+    /// Leave out a program of a compiled scheduler, an operation or one beside them, as its user space
+    /// would; engine only; may be repeated
+    #[arg(long, value_name = "PROGRAM")]
+    pub without: Vec<String>,
     /// The kernel that the engine looks like to a compiled scheduler: 6.16 to 7.3; it behaves as 7.2
     /// [default: 7.2]
     #[arg(long, value_name = "VERSION")]

@@ -9,6 +9,7 @@ use scxlab_bpf::sched::{BpfScheduler, LoadError};
 use crate::args::{RunArgs, Setting};
 use crate::input;
 use crate::output::{aside, reason};
+use crate::prog_run::those_there_are;
 use crate::status::Failure;
 
 /// The flag with which the kernel keeps a table of tids.
@@ -34,6 +35,7 @@ pub(crate) fn load(args: &RunArgs, version: Version, hz: u32) -> Result<BpfSched
         object.choose_struct_ops(ops).map_err(|err| wrong(&err))?;
     }
     fill_in(&mut object, &abi).map_err(|err| wrong(&err))?;
+    choose_programs(&mut object, args)?;
     for Setting { key, value } in &args.set {
         set_one(&mut object, key, value)
             .map_err(|err| wrong(&format_args!("--set {key}={value}: {err}")))?;
@@ -44,7 +46,8 @@ pub(crate) fn load(args: &RunArgs, version: Version, hz: u32) -> Result<BpfSched
     }
     BpfScheduler::new(image, &abi).map_err(|err| match err {
         LoadError::Missing(all) => Failure::missing(format_args!(
-            "{file}: the engine, as Linux {version}, does not have what it needs:\n  {}\n--on \
+            "{file}: the engine, as Linux {version}, does not have what it needs:\n  {}\n--without \
+             PROGRAM leaves a program out that its user space would not load either; --on \
              vm:{version} runs it on a kernel that has",
             all.join("\n  ")
         )),
@@ -53,6 +56,23 @@ pub(crate) fn load(args: &RunArgs, version: Version, hz: u32) -> Result<BpfSched
         }
         other => wrong(&other),
     })
+}
+
+/// Which programs are loaded, as a scheduler's user space says it between opening and loading.
+fn choose_programs(object: &mut Object, args: &RunArgs) -> Result<(), Failure> {
+    let all: Vec<String> = object.programs().map(|(name, ..)| name.to_owned()).collect();
+    let known: Vec<&str> = all.iter().map(String::as_str).collect();
+    let missing = |option: &str, name: &str| {
+        let there = those_there_are(name, &known);
+        Failure::wrong(format_args!("{option} {name}: there is no such program; {there}"))
+    };
+    for name in &args.with {
+        object.set_autoload(name, true).map_err(|_| missing("--with", name))?;
+    }
+    for name in &args.without {
+        object.leave_out(name).map_err(|_| missing("--without", name))?;
+    }
+    Ok(())
 }
 
 /// `NAME=VALUE` for a variable, `NAME[]=N` for the length of an array or a map.

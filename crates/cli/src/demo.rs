@@ -80,6 +80,8 @@ pub(crate) fn run_args(args: &DemoArgs, key: &str) -> RunArgs {
         duration: Some(args.time()),
         seed: args.seed,
         ops: None,
+        with: Vec::new(),
+        without: Vec::new(),
         kernel_abi: None,
         interleave: None,
         dump_map: Vec::new(),

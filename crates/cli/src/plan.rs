@@ -140,6 +140,14 @@ fn choose(args: &RunArgs) -> Result<Chosen, Failure> {
             "--ops {ops}: only a .bpf.o file can have several schedulers; leave it out, or give one"
         )));
     }
+    for (option, programs) in [("--with", &args.with), ("--without", &args.without)] {
+        if let Some(program) = programs.first() {
+            return Err(Failure::wrong(format_args!(
+                "{option} {program}: only a compiled scheduler has programs to choose from; leave it \
+                 out, or give a .bpf.o file"
+            )));
+        }
+    }
     if let Some(version) = args.kernel_abi {
         return Err(Failure::wrong(format_args!(
             "--kernel-abi {version}: only a compiled scheduler asks which kernel it is on; leave it \
