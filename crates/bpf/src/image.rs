@@ -173,6 +173,8 @@ pub struct Map {
     /// What it starts with, by key: maps ([`Image::maps`]) of a map of maps, programs
     /// ([`Image::programs`]) of a program array, instructions ([`Image::insns`]) of a jump table.
     pub entries: Vec<Option<usize>>,
+    /// What user space puts into it before anything runs: keys and values.
+    pub elements: Vec<(Vec<u8>, Vec<u8>)>,
     /// What its value, or an arena's memory from [`Map::initial_at`] on, starts with; all zero where
     /// it ends. Of an arena it is all that the object's variables take, in whole pages or less.
     pub initial: Vec<u8>,

@@ -88,6 +88,14 @@ pub struct RunArgs {
     /// Run a built-in scheduler's compiled form on the engine, the object that kernels load
     #[arg(long)]
     pub compiled: bool,
+    /// Load a program of a compiled scheduler that the object has off (SEC("?...")), as its user space
+    /// would; engine only; may be repeated
+    #[arg(long, value_name = "PROGRAM")]
+    pub with: Vec<String>,
+    /// Leave out a program of a compiled scheduler, an operation or one beside them, as its user space
+    /// would; engine only; may be repeated
+    #[arg(long, value_name = "PROGRAM")]
+    pub without: Vec<String>,
     /// The kernel that the engine looks like to a compiled scheduler: 6.16 to 7.3; it behaves as 7.2
     /// [default: 7.2]
     #[arg(long, value_name = "VERSION")]

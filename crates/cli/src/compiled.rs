@@ -9,6 +9,7 @@ use scxlab_bpf::sched::{BpfScheduler, LoadError};
 use crate::args::Setting;
 use crate::input;
 use crate::output::{aside, reason};
+use crate::prog_run::those_there_are;
 use crate::status::Failure;
 
 /// The flag with which the kernel keeps a table of tids.
@@ -29,6 +30,9 @@ pub(crate) struct Source<'a> {
     pub file: PathBuf,
     /// Which scheduler of several.
     pub ops: Option<&'a str>,
+    /// Programs to load that the object has off, and programs to leave out.
+    pub with: &'a [String],
+    pub without: &'a [String],
     /// Variables.
     pub set: &'a [Setting],
     /// `ops.flags`, by name; without, those that it was compiled with.
@@ -50,6 +54,7 @@ pub(crate) fn load(
         object.choose_struct_ops(ops).map_err(|err| wrong(&err))?;
     }
     fill_in(&mut object, &abi, source.flags.as_deref()).map_err(|err| wrong(&err))?;
+    choose_programs(&mut object, source)?;
     for Setting { key, value } in source.set {
         set_one(&mut object, key, value)
             .map_err(|err| wrong(&format_args!("--set {key}={value}: {err}")))?;
@@ -60,7 +65,8 @@ pub(crate) fn load(
     }
     BpfScheduler::new(image, &abi).map_err(|err| match err {
         LoadError::Missing(all) => Failure::missing(format_args!(
-            "{file}: the engine, as Linux {version}, does not have what it needs:\n  {}\n--on \
+            "{file}: the engine, as Linux {version}, does not have what it needs:\n  {}\n--without \
+             PROGRAM leaves a program out that its user space would not load either; --on \
              vm:{version} runs it on a kernel that has",
             all.join("\n  ")
         )),
@@ -69,6 +75,23 @@ pub(crate) fn load(
         }
         other => wrong(&other),
     })
+}
+
+/// Which programs are loaded, as a scheduler's user space says it between opening and loading.
+fn choose_programs(object: &mut Object, source: &Source<'_>) -> Result<(), Failure> {
+    let all: Vec<String> = object.programs().map(|(name, ..)| name.to_owned()).collect();
+    let known: Vec<&str> = all.iter().map(String::as_str).collect();
+    let missing = |option: &str, name: &str| {
+        let there = those_there_are(name, &known);
+        Failure::wrong(format_args!("{option} {name}: there is no such program; {there}"))
+    };
+    for name in source.with {
+        object.set_autoload(name, true).map_err(|_| missing("--with", name))?;
+    }
+    for name in source.without {
+        object.leave_out(name).map_err(|_| missing("--without", name))?;
+    }
+    Ok(())
 }
 
 /// `NAME=VALUE` for a variable, `NAME[]=N` for the length of an array or a map.

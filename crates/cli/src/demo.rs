@@ -81,6 +81,8 @@ pub(crate) fn run_args(args: &DemoArgs, key: &str) -> RunArgs {
         seed: args.seed,
         ops: None,
         compiled: args.compiled,
+        with: Vec::new(),
+        without: Vec::new(),
         kernel_abi: None,
         interleave: None,
         dump_map: Vec::new(),

@@ -136,6 +136,14 @@ fn choose(args: &RunArgs) -> Result<Chosen, Failure> {
             "--ops {ops}: only a .bpf.o file can have several schedulers; leave it out, or give one"
         )));
     }
+    for (option, programs) in [("--with", &args.with), ("--without", &args.without)] {
+        if let Some(program) = programs.first() {
+            return Err(Failure::wrong(format_args!(
+                "{option} {program}: only a compiled scheduler has programs to choose from; leave it \
+                 out, or give a .bpf.o file"
+            )));
+        }
+    }
     let (builtin, scheduler) = builtin(&args.scheduler, &args.set)?;
     let options = effective(builtin, &args.set);
     let name = builtin.name.to_owned();
@@ -167,6 +175,8 @@ fn choose_file(args: &RunArgs) -> Result<Chosen, Failure> {
     let source = Source {
         file: args.scheduler.clone().into(),
         ops: args.ops.as_deref(),
+        with: &args.with,
+        without: &args.without,
         set: &args.set,
         flags: None,
     };

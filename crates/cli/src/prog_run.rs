@@ -81,7 +81,7 @@ pub(crate) fn check(
             let what = if compiled.has_program(name) {
                 "it is no program of the kind syscall, so nobody can have it run"
             } else {
-                "there is no such program"
+                "there is no such program of the kind syscall"
             };
             return wrong(format!("{what}; {}", those_there_are(name, &known)));
         }
@@ -94,7 +94,7 @@ pub(crate) fn check(
 }
 
 /// The nearest name, and all there are.
-fn those_there_are(name: &str, known: &[&str]) -> String {
+pub(crate) fn those_there_are(name: &str, known: &[&str]) -> String {
     // The distance takes time in proportion to both lengths.
     const LONGEST: usize = 128;
     let near = |known: &&&str| {
@@ -107,7 +107,7 @@ fn those_there_are(name: &str, known: &[&str]) -> String {
         .filter_map(|known| Some((near(&known)?, known)))
         .min_by_key(|(distance, _)| *distance);
     match (nearest, known) {
-        (_, []) => "it has none of the kind syscall".to_owned(),
+        (_, []) => "it has none".to_owned(),
         (None, known) => format!("there are: {}", known.join(", ")),
         (Some((_, nearest)), known) => {
             format!("did you mean `{nearest}`? (there are: {})", known.join(", "))
@@ -222,6 +222,6 @@ mod tests {
         let known = ["tune", "set_layers"];
         assert!(those_there_are("tnue", &known).starts_with("did you mean `tune`?"));
         assert_eq!(those_there_are("frobnicate", &known), "there are: tune, set_layers");
-        assert_eq!(those_there_are("tune", &[]), "it has none of the kind syscall");
+        assert_eq!(those_there_are("tune", &[]), "it has none");
     }
 }

@@ -197,6 +197,27 @@ fn programs_beside_the_operations_run() {
     }
 }
 
+/// As a scheduler's user space says which programs it wants.
+#[test]
+fn programs_are_chosen() {
+    let beside = object("beside");
+    let args = ["--without", "on_fork", "--workload", "exit-storm"];
+    let (status, report) = report(&[&[&*beside], &args[..], SHORT].concat());
+    assert_eq!(status, Some(0), "{}", report["exit"]);
+    assert_eq!(report["counters"]["forks"], 0);
+    assert_eq!(report["counters"]["news"], report["tasks"]["forked"]);
+    // One that is off asks for what there is not.
+    let output = scxlab(&["run", &beside, "--with", "on_nothing"]);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{err}");
+    for part in ["programs of the kind fentry/do_nothing_at_all (on_nothing)", "--without PROGRAM"]
+    {
+        assert!(err.contains(part), "{err}");
+    }
+    let both = ["--with", "on_nothing", "--without", "on_nothing", "--duration", "200ms"];
+    assert_eq!(scxlab(&[&["run", &beside], &both[..]].concat()).status.code(), Some(0));
+}
+
 /// A kernel without tids: the portable ones are found to the end, and let go at the last switch, by a
 /// program at a tracepoint.
 #[test]
@@ -315,14 +336,20 @@ fn what_is_wrong_is_said_in_one_message() {
         (&[&simple, "--set", "order=lifo"], "order_vtime, order_fifo"),
         (&["qmap", "--kernel-abi", "7.1"], "only a compiled scheduler"),
         (&["qmap", "--prog-run", "tune"], "only a compiled scheduler"),
-        (&[&simple, "--prog-run", "tune"], "there is no such program; it has none"),
-        (&[&beside, "--prog-run", "tnue"], "there is no such program; did you mean `tune`?"),
+        (
+            &[&simple, "--prog-run", "tune"],
+            "there is no such program of the kind syscall; it has none",
+        ),
+        (&[&beside, "--prog-run", "tnue"], "of the kind syscall; did you mean `tune`?"),
         (&[&beside, "--prog-run", "on_exit"], "no program of the kind syscall"),
         (&[&beside, "--prog-run", "tune@1h"], "at 3600s the run has ended; it takes 10s"),
         (&[&beside, "--prog-run", "wild=00"], "the context, 1 byte, in wild"),
         (&[&beside, "--prog-run", "tune", "--on", "vm:7.2"], "leave it out, or give --on engine"),
         (&["qmap", "--interleave", "calls"], "only a compiled scheduler"),
         (&[&simple, "--compiled"], "is compiled; leave it out"),
+        (&["qmap", "--with", "tune"], "only a compiled scheduler has programs to choose from"),
+        (&[&beside, "--without", "on_swich"], "no such program; did you mean `on_switch`?"),
+        (&[&beside, "--with", "tune", "--on", "vm:7.2"], "leave it out, or give --on engine"),
     ] {
         let output = scxlab(&[&["run"], args].concat());
         let err = String::from_utf8(output.stderr).expect("the message is text");

@@ -81,7 +81,8 @@ bitflags! {
         const SWITCH_PARTIAL = 1 << 3;
         /// Enqueue tasks that must not migrate like others.
         const ENQ_MIGRATION_DISABLED = 1 << 4;
-        /// Not modelled.
+        /// A wakeup may end on the CPU that was chosen for the task, after an interrupt, without
+        /// [`EnqFlags::CPU_SELECTED`]; and `ops.select_cpu` may be left out.
         const ALLOW_QUEUED_WAKEUP = 1 << 5;
         /// Idle masks by node: functions that name no node are an error. The engine has one node.
         const BUILTIN_IDLE_PER_NODE = 1 << 6;

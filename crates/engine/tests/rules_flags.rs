@@ -73,6 +73,48 @@ fn enq_last_needs_an_enqueue() {
     assert_eq!(lab_state(&engine, id).exit.as_ref().map(|i| i.kind), Some(ExitKind::Error));
 }
 
+/// Naps wakes up on the CPU that it is not on. Who does the enqueue: its new CPU, with no word of what
+/// was selected, or else the waker's.
+fn queued_wakeups(flag: OpsFlags, llcs: usize, busy: bool, queued: bool) {
+    let mut prog = Prog::new();
+    let naps = prog.forever("naps", vec![run(1), sleep(1)]);
+    prog.start(naps);
+    for cpu in 0..if busy { 2 } else { 0 } {
+        let hog = prog.forever("hog", vec![run(10)]);
+        prog.start(hog).affinity = Some(support::mask(&[cpu]));
+    }
+    let lab = Lab::new()
+        .on_select_cpu(|_, _, prev, _| CpuId(1 - prev.0))
+        .on_enqueue(move |cx, p, enq| {
+            if enq.contains(EnqFlags::WAKEUP) && is(cx, p, "naps") {
+                let own = cx.this_cpu() == cx.task_cpu(p);
+                let selected = enq.contains(EnqFlags::CPU_SELECTED);
+                assert_eq!((own, selected), (queued, !queued), "{flag:?} {llcs} {busy}");
+                st(cx).n += 1;
+            }
+            cx.dsq_insert(p, DsqId::LOCAL, SLICE, enq);
+        })
+        .flags(flag);
+    let mut config = quiet(2, prog);
+    config.llcs = llcs;
+    let (mut engine, id) = attached(config, lab);
+    go(&mut engine, 400);
+    assert!(engine.is_attached(id));
+    assert!(lab_state(&engine, id).n > 20);
+}
+
+#[test]
+fn with_allow_queued_wakeup_another_cpu_enqueues_for_itself() {
+    let allowed = OpsFlags::ALLOW_QUEUED_WAKEUP;
+    queued_wakeups(OpsFlags::empty(), 1, false, false);
+    queued_wakeups(OpsFlags::empty(), 2, true, false);
+    // One that shares the cache only if it is idle, one beyond it always.
+    queued_wakeups(allowed, 1, false, true);
+    queued_wakeups(allowed, 1, true, false);
+    queued_wakeups(allowed, 2, false, true);
+    queued_wakeups(allowed, 2, true, true);
+}
+
 fn exits() -> Prog {
     let mut prog = Prog::new();
     let child = prog.routine("child", vec![run_us(100)]);

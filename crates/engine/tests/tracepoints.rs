@@ -16,7 +16,8 @@ use support::{
 const DEAD: u64 = 0x80;
 
 fn traced(prog: Prog, cpus: usize) -> (Engine, SchedId) {
-    attached(quiet(cpus, prog), Lab::new().trace(TracepointSet::all()))
+    let points = TracepointSet::all() - TracepointSet::functions();
+    attached(quiet(cpus, prog), Lab::new().trace(points))
 }
 
 /// The tracepoints about tasks of these names, in their order.
@@ -56,6 +57,24 @@ fn a_task_s_life() {
         seen.iter().filter(|call| call.op == "switch_from").map(|call| call.arg).collect();
     assert_eq!(states, [1, DEAD], "it sleeps, and dies");
     assert_eq!(seen[7].arg, 1, "it was the last of its process");
+}
+
+/// Where functions begin: before what they do.
+#[test]
+fn functions_of_a_task_s_life() {
+    let mut prog = Prog::new();
+    let once = prog.routine("once", vec![run(10)]);
+    prog.start(once);
+    let lab = Lab::new().trace(TracepointSet::functions());
+    let (mut engine, id) = attached(quiet(1, prog), lab);
+    go(&mut engine, 30);
+    // 250 ticks a second.
+    let ticks = ["scx_tick"; 2];
+    let seen = support::calls_of(&engine, id, "once");
+    assert_eq!(seen, [&["wake_up_new_task"][..], &ticks, &["sched_ext_dead"]].concat());
+    assert_eq!(TracepointSet::named("scx_tick"), None, "it is a function");
+    assert_eq!(TracepointSet::function("scx_tick"), Some(TracepointSet::SCX_TICK));
+    assert_eq!(TracepointSet::function("sched_switch"), None);
 }
 
 #[test]
@@ -108,6 +127,7 @@ fn a_move_to_another_cpu_and_to_another_cgroup() {
 /// and whether somebody looks makes no difference.
 #[test]
 fn what_is_seen_agrees_with_what_happens() {
+    let mut ticks = 0;
     for seed in 0..40_u64 {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut byte = || {
@@ -146,8 +166,13 @@ fn what_is_seen_agrees_with_what_happens() {
             "seed {seed}"
         );
         assert!(count("wakeup_new") <= count("fork") && count("wakeup") <= count("waking"));
+        assert_eq!(count("sched_ext_dead"), stats.exited, "seed {seed}");
+        assert_eq!(count("wake_up_new_task"), count("fork"), "seed {seed}");
+        assert!(count("scx_tick") <= stats.ticks, "seed {seed}");
+        ticks += count("scx_tick");
         assert!(count("exit") >= stats.exited, "seed {seed}");
     }
+    assert!(ticks > 100, "{ticks}");
 }
 
 /// A program of user space's may do what needs no lock, on behalf of `init`, and finds no scheduler

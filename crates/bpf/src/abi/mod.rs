@@ -7,6 +7,7 @@
 
 mod build;
 mod config;
+mod never;
 mod parse;
 pub mod source;
 mod token;
@@ -221,6 +222,10 @@ impl Target for Abi {
 
     fn has_kfunc(&self, name: &str) -> bool {
         self.kfuncs.contains_key(name)
+    }
+
+    fn never_runs(&self, section: &str) -> Option<&'static str> {
+        never::runs(section)
     }
 
     fn has_symbol(&self, name: &str) -> bool {

@@ -82,12 +82,16 @@ impl Object {
     }
 
     /// Sets a variable, or a member or an element of one, to a number, a truth value, an
-    /// enumerator's name, or text.
+    /// enumerator's name, text, or the first elements of an array to a list: `[1,2]`. So are values of
+    /// declared maps by their keys: `map[key].member`.
     ///
     /// # Errors
     /// There is none, and the message names those that there are; or it cannot have the value.
     pub fn set(&mut self, path: &str, value: &str) -> Result<(), Error> {
-        let place = self.find(path)?;
+        let place = match self.find(path) {
+            Err(_) if self.names_a_map(path) => return self.set_in_map(path, value),
+            found => found?,
+        };
         let bytes = value::encode(&self.btf, place.ty, value).map_err(Error::Variable)?;
         self.write(&place, &bytes)
     }
@@ -163,23 +167,26 @@ impl Object {
         })?;
         let mut place = found.place;
         while !rest.is_empty() {
-            let next = if let Some(after) = rest.strip_prefix('.') {
-                let end = after.find(['.', '[']).unwrap_or(after.len());
-                let (member, after) = after.split_at(end);
-                rest = after;
-                self::member(&self.btf, &place, member)
-            } else {
-                let split = rest.strip_prefix('[').and_then(|after| after.split_once(']'));
-                let (index, after) = split.ok_or_else(|| {
-                    Error::Variable(format!("`{path}`: `{rest}` is neither .member nor [index]"))
-                })?;
-                rest = after;
-                element(&self.btf, &place, index)
-            };
-            place = next.map_err(Error::Variable)?;
+            (place, rest) = step(&self.btf, &place, rest).map_err(Error::Variable)?;
         }
         Ok(place)
     }
+}
+
+/// Into a member or an element, and what of the path is left.
+pub(super) fn step<'a>(
+    btf: &Btf,
+    whole: &Place,
+    rest: &'a str,
+) -> Result<(Place, &'a str), String> {
+    if let Some(after) = rest.strip_prefix('.') {
+        let end = after.find(['.', '[']).unwrap_or(after.len());
+        let (name, after) = after.split_at(end);
+        return Ok((member(btf, whole, name)?, after));
+    }
+    let split = rest.strip_prefix('[').and_then(|after| after.split_once(']'));
+    let (index, after) = split.ok_or_else(|| format!("`{rest}` is neither .member nor [index]"))?;
+    Ok((element(btf, whole, index)?, after))
 }
 
 fn member(btf: &Btf, whole: &Place, name: &str) -> Result<Place, String> {

@@ -26,6 +26,7 @@ impl Object {
     /// what it must be.
     pub fn load(mut self, target: &dyn Target) -> Result<Image, Error> {
         self.check_operations(target)?;
+        self.leave_out_idle(target);
         self.check_programs()?;
         let mut matching = Matching::default();
         let poison = self.relocate_types(target.btf(), &mut matching)?;
@@ -69,6 +70,19 @@ impl Object {
             function.autoload = autoload.unwrap_or(function.autoload);
         }
         Ok(())
+    }
+
+    /// Leaves out what is never run. An operation is never one of these.
+    fn leave_out_idle(&mut self, target: &dyn Target) {
+        for function in self.functions.iter_mut().filter(|function| function.autoload) {
+            let Some(section) = &function.program else { continue };
+            if let Some(why) = target.never_runs(section) {
+                let name = &function.name;
+                self.notes.push(format!("program {name} ({section}) is left out: {why}"));
+                function.autoload = false;
+                function.decided = true;
+            }
+        }
     }
 
     fn check_programs(&mut self) -> Result<(), Error> {

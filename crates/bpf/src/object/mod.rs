@@ -11,6 +11,7 @@
 
 mod compat;
 mod core;
+mod elements;
 mod elf;
 mod error;
 mod externs;
@@ -332,6 +333,20 @@ impl Object {
         let function = self.functions.iter_mut().find(is_it).ok_or_else(missing)?;
         function.autoload = autoload;
         function.decided = true;
+        Ok(())
+    }
+
+    /// Has a program not loaded, without a note; what has it as an operation goes without that one.
+    /// As a scheduler's user space does that has no use for it.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn leave_out(&mut self, program: &str) -> Result<(), Error> {
+        self.set_autoload(program, false)?;
+        for ops in &mut self.ops {
+            let is_it = |function: usize| self.functions[function].name == program;
+            ops.operations.retain(|&(_, function)| !is_it(function));
+        }
         Ok(())
     }
 

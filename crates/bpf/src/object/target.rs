@@ -28,6 +28,13 @@ pub trait Target {
         btf.find(name, Kind::Var).is_some() || btf.find(name, Kind::Func).is_some()
     }
 
+    /// Why a program of this section never runs there, so that it is left out, with a note that says so;
+    /// nothing if it may run.
+    fn never_runs(&self, section: &str) -> Option<&'static str> {
+        let _ = section;
+        None
+    }
+
     /// Whether its verifier takes any offset into an arena, so that libbpf puts variables at the
     /// arena's end (`FEAT_LDIMM64_FULL_RANGE_OFF`): from Linux 7.0 on.
     fn takes_any_offset(&self) -> bool {

@@ -76,6 +76,11 @@ pub fn encode(btf: &Btf, ty: TypeId, value: &str) -> Result<Vec<u8>, String> {
         bytes.resize(most.min(text.len() + 4096), 0);
         return Ok(bytes);
     }
+    if let Type::Array(array) = ty
+        && let Some(list) = value.strip_prefix('[').and_then(|value| value.strip_suffix(']'))
+    {
+        return elements(btf, (array.element, array.len), list);
+    }
     let size = btf.size_of(id).map_err(|err| err.to_string())? as usize;
     let bytes = |number: i128| number.to_le_bytes()[..size.min(16)].to_vec();
     let e = if let Type::Enum(e) = ty { Some(e) } else { None };
@@ -83,8 +88,8 @@ pub fn encode(btf: &Btf, ty: TypeId, value: &str) -> Result<Vec<u8>, String> {
         return Ok(bytes(number));
     }
     let Some(scalar) = scalar(ty).filter(|_| (1..=16).contains(&size)) else {
-        let what =
-            "only numbers, truth values and enumerators can be set; give a member or an element";
+        let what = "only numbers, truth values, enumerators and lists of them can be set; give a member or an \
+             element";
         return Err(what.to_owned());
     };
     let bits = 8 * size.min(8) as u32;
@@ -106,6 +111,26 @@ pub fn encode(btf: &Btf, ty: TypeId, value: &str) -> Result<Vec<u8>, String> {
         }
         _ => format!("`{value}` is not a number from {least} to {most}"),
     })
+}
+
+/// The first elements of an array, as many as there are in a list with commas.
+fn elements(btf: &Btf, (ty, most): (TypeId, u32), list: &str) -> Result<Vec<u8>, String> {
+    let id = btf.resolve(ty).map_err(|err| err.to_string())?;
+    if matches!(btf.ty(id), Type::Array(_)) {
+        return Err("the elements of this array are arrays: give one of them".to_owned());
+    }
+    let (count, list) = match list.trim() {
+        "" => (0, None),
+        list => (list.split(',').count(), Some(list)),
+    };
+    if count > most as usize {
+        return Err(format!("the list has {count} elements, the array {most}"));
+    }
+    let mut bytes = Vec::new();
+    for element in list.into_iter().flat_map(|list| list.split(',')) {
+        bytes.extend(encode(btf, ty, element.trim())?);
+    }
+    Ok(bytes)
 }
 
 /// Decimal, or hexadecimal after `0x`; with a sign.

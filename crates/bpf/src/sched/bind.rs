@@ -30,6 +30,7 @@ pub(super) fn bind(
         binding.maps.push(address);
     }
     map::fill(image, &mut maps);
+    map::put_elements(image, (&mut maps, memory), missing);
     for ksym in &image.ksyms {
         if let Some(variable) = Variable::named(&ksym.name).filter(|_| !ksym.function) {
             binding.ksyms.push(objects.variable(memory, layouts, variable)?.base());

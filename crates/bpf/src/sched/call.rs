@@ -1,6 +1,6 @@
 //! Running a program as one of a scheduler's operations.
 
-use scxlab_engine::{Cpumask, Cx, Task};
+use scxlab_engine::{CpuId, Cpumask, Cx, Task};
 
 use super::BpfScheduler;
 use super::args::{Filled, Value};
@@ -29,6 +29,8 @@ pub(super) enum Arg<'a, 'r> {
     Cgroup(u64),
     /// `p->cpus_ptr`.
     CpusOf(Task<'r>),
+    /// A CPU's runqueue.
+    Runqueue(CpuId),
     /// A set of cids: `struct scx_cmask`, in the arena if there is one.
     Cids(&'a Cpumask),
     /// Text.
@@ -321,6 +323,7 @@ impl<'r> Call<'_, 'r> {
             Arg::Number(number) => number,
             Arg::Task(p) => self.address(p)?,
             Arg::Cgroup(id) => self.object(Object::Cgroup(id))?,
+            Arg::Runqueue(cpu) => self.object(Object::Rq(cpu))?,
             Arg::CpusOf(p) => {
                 let task = self.address(Some(p))?;
                 let mask = self.sched.layouts.cpus_mask;

@@ -42,8 +42,14 @@ fn helpers() {
 }
 
 #[test]
-fn tracepoints() {
-    is_listed("Tracepoints", TracepointSet::names().map(str::to_owned).collect());
+fn places_of_programs() {
+    let functions = TracepointSet::functions();
+    let names =
+        |set: TracepointSet| set.iter_names().map(|(name, _)| name.to_lowercase()).collect();
+    is_listed("Tracepoints", names(TracepointSet::all() - functions));
+    let own = ops::REGISTERED.strip_prefix("fentry/").map(str::to_owned);
+    let functions: BTreeSet<String> = names(functions);
+    is_listed("Functions", functions.into_iter().chain(own).collect());
 }
 
 #[test]

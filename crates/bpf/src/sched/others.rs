@@ -32,7 +32,11 @@ impl Others {
         for program in &image.programs {
             let name = &image.functions[program.function].name;
             let section = program.section.as_str();
-            let at = section.strip_prefix("tp_btf/").and_then(TracepointSet::named);
+            let at = match section.split_once('/') {
+                Some(("tp_btf", name)) => TracepointSet::named(name),
+                Some(("fentry", name)) => TracepointSet::function(name),
+                _ => None,
+            };
             let kind = match (section, at) {
                 ("struct_ops" | "struct_ops.s", _) => continue,
                 (section, _) if section.starts_with("struct_ops") => continue,
@@ -203,7 +207,7 @@ impl BpfScheduler {
         }
     }
 
-    /// The arguments, as the kernel's tracepoint declares them.
+    /// The arguments, as the kernel's tracepoint or function declares them.
     fn at_tracepoint<'r>(
         &self,
         cx: &mut Cx<'r>,
@@ -233,6 +237,8 @@ impl BpfScheduler {
                 path = cx.cgroup_path(*cgroup).unwrap_or_default().to_owned();
                 &[Arg::Cgroup(*cgroup), Arg::Text(&path), task(p), flag(*threadgroup)]
             }
+            Tracepoint::ScxTick { cpu } => &[Arg::Runqueue(*cpu)],
+            Tracepoint::WakeUpNewTask { p } | Tracepoint::SchedExtDead { p } => &[task(p)],
         };
         self.run(cx, function, args)
     }

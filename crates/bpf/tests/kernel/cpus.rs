@@ -2,7 +2,7 @@
 
 use scxlab_bpf::sched::BpfScheduler;
 
-use crate::build::{Code, Ran, ended, enqueue, image, kernel, run, set_flags, work};
+use crate::build::{Code, ROOM, Ran, ended, enqueue, image, kernel, run, set_flags, work};
 
 #[test]
 fn masks_are_owned_changed_and_given_back() {
@@ -104,6 +104,34 @@ fn a_mask_is_released_once_and_is_none_of_the_kernel_s() {
     let foreign = Code::op().field(2, 6, "task_struct.cpus_ptr").mov(1, 0);
     let msg = ended(&[("running", foreign.call("bpf_cpumask_set_cpu").done())]);
     assert!(msg.contains("its argument 2 is no bpf_cpumask"), "{msg}");
+}
+
+/// A mask in a map's value: a kernel takes its memory as it is.
+#[test]
+fn a_mask_may_be_in_the_program_s_own_memory() {
+    let mask = |code: Code, arg| code.bss(arg, ROOM);
+    let init = mask(Code::new().mov(1, 1), 2).call("bpf_cpumask_set_cpu");
+    let init = mask(init.mov(1, 1), 2).call("bpf_cpumask_test_and_set_cpu").kept(0);
+    let init = mask(init, 1).call("bpf_cpumask_weight").kept(1);
+    let init = mask(init, 1).call("bpf_cpumask_setall");
+    let init = mask(init, 1).call("bpf_cpumask_full").kept(2);
+    let init = mask(mask(init, 1), 2);
+    let init = mask(init, 3).call("bpf_cpumask_xor");
+    let init = mask(init, 1).call("bpf_cpumask_empty").kept(3);
+    let image = |init: Code| {
+        let mut image = image("sched_ext_ops", &[("init", init.done()), enqueue()]);
+        image.maps[0].value_size = ROOM as u32 + 2048;
+        image
+    };
+    let load = |init| BpfScheduler::new(image(init), &kernel()).expect("it has all it needs");
+    let ran = Ran::new(load(init), work(), 20).well();
+    assert_eq!(ran.all(0), [1, 1, 1, 1]);
+    // It has no count of references, and there has to be room for one.
+    for (offset, call) in [(ROOM, "bpf_cpumask_release"), (ROOM + 2040, "bpf_cpumask_clear")] {
+        let ran = Ran::new(load(Code::new().bss(1, offset).call(call)), work(), 20);
+        let msg = &ran.exit().expect("it has ended").msg;
+        assert!(msg.contains("its argument 1 is no bpf_cpumask"), "{call}: {msg}");
+    }
 }
 
 #[test]

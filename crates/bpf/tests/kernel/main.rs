@@ -10,3 +10,4 @@ mod objects;
 mod operations;
 mod own;
 mod tasks;
+mod text;

@@ -1,9 +1,10 @@
 //! The sample, from end to end.
 
 use scxlab_bpf::Insn;
+use scxlab_bpf::btf::Btf;
 use scxlab_bpf::image::{Image, Line, MapType, Poison};
 use scxlab_bpf::insn::pseudo;
-use scxlab_bpf::object::{Error, Object, Value, decode, load, version_code};
+use scxlab_bpf::object::{Error, Kernel, Object, Target, Value, decode, load, version_code};
 
 use crate::elf::{GLOBAL, WEAK};
 use crate::sample::{kernel, scheduler};
@@ -216,6 +217,43 @@ fn variables_are_set_and_read_back() {
 }
 
 #[test]
+fn a_list_sets_the_first_elements_of_an_array() {
+    let mut object = Object::parse(&scheduler().write()).expect("it is one");
+    let mut table = |list| {
+        object.set("limits.table", list).expect(list);
+        [0, 1, 2].map(|at| object.number(&format!("limits.table[{at}]")).expect("a number"))
+    };
+    assert_eq!(table("[7, 8,0x9]"), [7, 8, 9]);
+    assert_eq!(table("[1]"), [1, 8, 9]);
+    assert_eq!(table("[]"), [1, 8, 9]);
+}
+
+#[test]
+fn values_of_maps_are_set_by_their_keys() {
+    let mut object = Object::parse(&scheduler().write()).expect("it is one");
+    for (path, value) in [("slots[3]", "7"), ("slots[0]", "1"), ("slots[3]", "0x09")] {
+        object.set(path, value).expect(path);
+    }
+    for (path, value, says) in [
+        ("slots", "1", "give a key"),
+        ("slots[x]", "1", "`x` is not a number"),
+        ("slots[10]", "1", "it has 10 values"),
+        ("slots[1].x", "1", "what is before it has no members"),
+        ("slots[1", "1", "give a key"),
+        ("slots[1]", "one", "`one` is not a number"),
+        ("outer[0]", "1", "only what arrays and hashes have can be set"),
+        ("arena[0]", "1", "only what arrays and hashes have can be set"),
+    ] {
+        let message = object.set(path, value).expect_err(path).to_string();
+        assert!(message.contains(says), "{path}={value}: {message}");
+    }
+    let image = object.load(&kernel()).expect("it loads");
+    let slots = image.maps.iter().find(|map| map.name == "slots").expect("it is there");
+    let element = |key: u32, value: u64| (key.to_le_bytes().to_vec(), value.to_le_bytes().to_vec());
+    assert_eq!(slots.elements, [element(3, 9), element(0, 1)]);
+}
+
+#[test]
 fn what_cannot_be_set_is_told_with_what_there_is() {
     let mut object = Object::parse(&scheduler().write()).expect("it is one");
     for (path, value, says) in [
@@ -227,6 +265,11 @@ fn what_cannot_be_set_is_told_with_what_there_is() {
         ("limits.table[x]", "1", "`[x]`: no index"),
         ("limits.table[1", "1", "neither .member nor [index]"),
         ("limits", "1", "only numbers"),
+        ("limits.table", "1", "only numbers"),
+        ("limits.table", "[1,2,3,4]", "the list has 4 elements, the array 3"),
+        ("limits.table", "[1,x]", "`x` is not a number"),
+        ("limits.table", "[1,]", "`` is not a number"),
+        ("batch", "[1]", "`[1]` is not a number"),
         ("batch", "-1", "not a number from 0 to 4294967295"),
         ("batch", "4294967296", "not a number from 0 to 4294967295"),
         ("nice", "2147483648", "not a number from -2147483648 to 2147483647"),
@@ -259,6 +302,51 @@ fn operations_can_be_cleared_and_sections_resized() {
     assert_eq!(bss.value_size, 4000);
     let size = |name: &str| image.globals.iter().find(|known| known.name == name).expect(name).size;
     assert_eq!((size("dump"), size("nice")), (100, 4));
+}
+
+#[test]
+fn a_program_that_is_left_out_is_no_operation_either() {
+    let mut object = Object::parse(&scheduler().write()).expect("it is one");
+    object.leave_out("sample_init").expect("it is there");
+    object.leave_out("on_demand").expect("it is there");
+    assert!(object.leave_out("sample_exit").is_err());
+    assert!(object.leave_out("helper").is_err(), "it is no program");
+    let image = object.load(&kernel()).expect("it loads");
+    assert_eq!(image.struct_ops[0].operation("init"), None);
+    let programs = image.programs.iter().map(|p| image.functions[p.function].name.as_str());
+    assert_eq!(programs.collect::<Vec<_>>(), ["sample_enqueue"]);
+    assert_eq!(image.notes, ["program optional (tp_btf/sched_switch) is not loaded"]);
+}
+
+/// The sample's kernel, which never switches tasks.
+struct Still(Kernel);
+
+impl Target for Still {
+    fn btf(&self) -> &Btf {
+        self.0.btf()
+    }
+
+    fn kernel_version(&self) -> u32 {
+        self.0.kernel_version()
+    }
+
+    fn kconfig(&self, name: &str) -> Option<String> {
+        self.0.kconfig(name)
+    }
+
+    fn never_runs(&self, section: &str) -> Option<&'static str> {
+        (section == "tp_btf/sched_switch").then_some("it is still")
+    }
+}
+
+#[test]
+fn what_never_runs_is_left_out_with_the_reason() {
+    let mut object = Object::parse(&scheduler().write()).expect("it is one");
+    object.set_autoload("optional", true).expect("it is there");
+    let image = object.load(&Still(kernel())).expect("it loads");
+    assert!(image.functions.iter().all(|function| function.name != "optional"));
+    let note = "program optional (tp_btf/sched_switch) is left out: it is still";
+    assert_eq!(image.notes, [note]);
 }
 
 #[test]

@@ -16,7 +16,9 @@ const KTIME: i32 = 5;
 const TRACE_PRINTK: i32 = 6;
 const PRANDOM: i32 = 7;
 const PID_TGID: i32 = 14;
+const PERF_READ: i32 = 22;
 const PERF_OUTPUT: i32 = 25;
+const PERF_READ_VALUE: i32 = 55;
 const LOCK: i32 = 93;
 const UNLOCK: i32 = 94;
 const READ_USER: i32 = 112;
@@ -184,6 +186,26 @@ fn nobody_listens_for_perf_s_events() {
     let init = output(init, 1 << 40).keep(2);
     let kept = kept(init, vec![map("events", MapType::PERF_EVENT_ARRAY, 4, 4, 2)]);
     assert_eq!(kept[..3], [ENOENT, E2BIG, EINVAL]);
+}
+
+/// As on a kernel where nobody has opened any: an error, and a value that is all 0.
+#[test]
+fn there_are_no_events_to_read() {
+    let read = |asm: Asm, flags: u64| asm.map(1, 1).imm64(2, flags).helper(PERF_READ);
+    let value = |asm: Asm, flags: u64, size| {
+        let asm = asm.put(10, -8, 7).put(10, -24, 7).map(1, 1).imm64(2, flags);
+        asm.frame(3, -24).mov(4, size).helper(PERF_READ_VALUE)
+    };
+    let init = read(Asm::new(), 0xffff_ffff).keep(0);
+    let init = read(init, 2).keep(1);
+    let init = value(init, 1, 24).keep(2).load(0, 10, -24).keep(3).load(0, 10, -8).keep(4);
+    let init = value(init, 0, 16).keep(5).load(0, 10, -24).keep(6).load(0, 10, -8).keep(7);
+    let init = value(init, 1 << 40, 24).keep(8);
+    let kept = kept(init, vec![map("events", MapType::PERF_EVENT_ARRAY, 4, 4, 2)]);
+    assert_eq!(kept[..9], [ENOENT, E2BIG, ENOENT, 0, 0, EINVAL, 0, 7, EINVAL]);
+    let wrong = Asm::new().map(1, 0).mov(2, 0).helper(PERF_READ).mov(0, 0).exit();
+    let msg = failed(&[("init", wrong)], Vec::new());
+    assert!(msg.contains("bpf_perf_event_read(): its argument 1 is no array of events"), "{msg}");
 }
 
 /// Text at a counter, and at the next ones.

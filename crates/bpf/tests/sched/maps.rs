@@ -429,3 +429,23 @@ fn what_belongs_to_a_task_goes_with_it() {
     assert!(ran.elements("storage").len() < 20);
     assert!(used[2] < used[0] + 10_000, "{used:?}");
 }
+
+/// What user space has put into maps is there before anything runs.
+#[test]
+fn maps_have_what_user_space_put_in() {
+    let element = |key: u32, value: u64| (key.to_le_bytes().to_vec(), value.to_le_bytes().to_vec());
+    let maps = |kind| {
+        let elements = vec![element(1, 7), element(0, 9)];
+        vec![Map { elements, ..map("given", kind, 4, 8, 2) }]
+    };
+    let look = |asm: Asm, key| asm.with_key(1, key, LOOKUP).load(0, 0, 0);
+    let init = look(look(Asm::new(), 0).keep(0), 1).keep(1);
+    for kind in [MapType::ARRAY, MapType::HASH, MapType::LRU_HASH] {
+        assert_eq!(kept(init.clone(), maps(kind))[..2], [9, 7]);
+    }
+    let mut full = maps(MapType::HASH);
+    full[0].max_entries = 1;
+    let programs = [("enqueue", enqueue())];
+    let error = BpfScheduler::new(image_with(&programs, &[], full), &kernel()).expect_err("full");
+    assert!(error.to_string().contains("room for what map given is to have"), "{error}");
+}

@@ -72,6 +72,39 @@ fn a_tracepoint_s_program_runs_from_the_attach_on() {
     assert_eq!(ran.counter("r1"), switches, "current is who is switched from");
 }
 
+/// Counts in r0, and in r1 those whose argument is the runqueue of the CPU that it runs on.
+fn counts_ticks() -> Asm {
+    const THIS_CPU: i32 = 8;
+    let cpu = kernel().offset_of("rq", "cpu").expect("it is there");
+    Asm::new()
+        .load(6, 1, 0)
+        .bss(1, 16)
+        .mov(2, 1)
+        .atomic_add(1, 0, 2)
+        .helper(THIS_CPU)
+        .load32(7, 6, cpu as i16)
+        .mov(2, 1)
+        .jump_if_not_equal(0, 7, 3)
+        .bss(1, 24)
+        .atomic_add(1, 0, 2)
+        .mov(0, 0)
+        .exit()
+}
+
+#[test]
+fn a_function_s_program_runs_when_it_is_called() {
+    let ran = run(loaded(&[("on_tick", "fentry/scx_tick", counts_ticks())], &[]));
+    ran.is_well();
+    let ticks = ran.engine.stats().ticks;
+    assert!(ticks > 20);
+    assert_eq!((ran.counter("r0"), ran.counter("r1")), (ticks, ticks));
+    // r1 is counted where the argument is the current task: a new one is not.
+    let wakes = counts_switches();
+    let ran = run(loaded(&[("on_wake", "fentry/wake_up_new_task", wakes)], &[]));
+    ran.is_well();
+    assert_eq!((ran.counter("r0"), ran.counter("r1")), (ran.engine.stats().forked, 0));
+}
+
 #[test]
 fn it_may_not_write_to_a_task() {
     let writes = Asm::new().load(6, 1, 8).mov(2, 1).store_member(6, "scx.slice", 2).exit();
@@ -137,12 +170,17 @@ fn what_the_engine_does_not_pass_is_named() {
         ("a", "tp_btf/sched_stat_wait", idle()),
         ("b", "fentry/do_exit", idle()),
         ("c", "kprobe/do_exit", idle()),
+        // A tracepoint is no function, and no function is a tracepoint.
+        ("d", "fentry/sched_switch", idle()),
+        ("e", "tp_btf/scx_tick", idle()),
     ];
     let LoadError::Missing(missing) = refused(&programs, &[]) else { panic!("not missing") };
     let named = [
         "programs of the kind tp_btf/sched_stat_wait (a)",
         "programs of the kind fentry/do_exit (b)",
         "programs of the kind kprobe/do_exit (c)",
+        "programs of the kind fentry/sched_switch (d)",
+        "programs of the kind tp_btf/scx_tick (e)",
     ];
     assert_eq!(missing, named);
 }

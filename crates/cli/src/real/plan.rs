@@ -56,6 +56,14 @@ impl RealPlan {
                  give --on engine"
             )));
         }
+        for (option, programs) in [("--with", &args.with), ("--without", &args.without)] {
+            if let Some(program) = programs.first() {
+                return Err(Failure::wrong(format_args!(
+                    "{option} {program}: a real kernel gets the programs that the object has on; \
+                     leave it out, or give --on engine"
+                )));
+            }
+        }
         if let Some(version) = args.kernel_abi {
             return Err(Failure::wrong(format_args!(
                 "--kernel-abi {version}: a real kernel is the version that it is; leave it out, or \

@@ -471,9 +471,6 @@ fn check_ops(ops: &Ops) -> Result<(), AttachError> {
     if ops.dispatch_max_batch > 1 << 20 {
         return Err(AttachError::NotModelled("a dispatch buffer of over 1048576 slots"));
     }
-    if ops.flags.contains(OpsFlags::ALLOW_QUEUED_WAKEUP) {
-        return Err(AttachError::NotModelled("SCX_OPS_ALLOW_QUEUED_WAKEUP"));
-    }
     if !OpsFlags::all().contains(ops.flags) {
         return Err(AttachError::errno(errno::EINVAL, "unknown bits in ops.flags"));
     }

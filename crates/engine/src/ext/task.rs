@@ -2,6 +2,7 @@
 //! hooks in fork and exit.
 
 use super::sched::SchedIdx;
+use super::tracepoint::{Tracepoint, TracepointSet};
 use crate::CpuId;
 use crate::engine::{EnableState, Engine};
 use crate::flags::{ent, policy, state};
@@ -186,6 +187,7 @@ impl Engine {
 
     /// `sched_ext_dead()`: after the last switch.
     pub(crate) fn sched_ext_dead(&mut self, p: TaskIdx) {
+        self.trace(TracepointSet::SCHED_EXT_DEAD, |_| Tracepoint::SchedExtDead { p });
         self.enable_iter_skip(p);
         self.scx_tasks.remove(&mut self.tasks, p);
         if self.tid_to_task_enabled {

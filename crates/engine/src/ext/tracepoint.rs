@@ -1,5 +1,5 @@
-//! Tracepoints of the kernel at which a scheduler's own programs run (`tp_btf`): those whose moment
-//! and arguments the engine has.
+//! Where a scheduler's own programs run beside its operations: at tracepoints of the kernel (`tp_btf`)
+//! and where functions begin (`fentry`). Those whose moment and arguments the engine has.
 
 use bitflags::bitflags;
 
@@ -9,10 +9,39 @@ use crate::kfunc::{Op, Scope};
 use crate::task::TaskIdx;
 use crate::{CpuId, SchedId};
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Tracepoint,
+    Function,
+}
+
+impl TracepointSet {
+    /// The tracepoint of this name; nothing if the engine does not have it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::find(Place::Tracepoint, name)
+    }
+
+    /// The beginning of the function of this name; nothing if the engine does not have it.
+    pub fn function(name: &str) -> Option<Self> {
+        Self::find(Place::Function, name)
+    }
+
+    /// All functions.
+    pub fn functions() -> Self {
+        let all = Self::ALL.iter().filter(|(place, ..)| *place == Place::Function);
+        all.fold(Self::empty(), |all, (.., one)| all | *one)
+    }
+
+    fn find(at: Place, named: &str) -> Option<Self> {
+        let found = Self::ALL.iter().find(|(place, name, _)| *place == at && *name == named);
+        found.map(|(.., one)| *one)
+    }
+}
+
 macro_rules! tracepoints {
-    ($($(#[doc = $doc:literal])* $bit:ident = $at:literal $name:literal $variant:ident $fields:tt,)*) => {
+    ($($(#[doc = $doc:literal])* $bit:ident = $at:literal $place:ident $name:literal $variant:ident $fields:tt,)*) => {
         bitflags! {
-            /// Tracepoints that the engine has.
+            /// Tracepoints, and functions, that the engine has.
             #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
             pub struct TracepointSet: u16 {
                 $($(#[doc = $doc])* const $bit = 1 << $at;)*
@@ -20,21 +49,11 @@ macro_rules! tracepoints {
         }
 
         impl TracepointSet {
-            /// The tracepoint of this name; nothing if the engine does not have it.
-            pub fn named(name: &str) -> Option<Self> {
-                match name {
-                    $($name => Some(Self::$bit),)*
-                    _ => None,
-                }
-            }
-
-            /// The names of all that there are.
-            pub fn names() -> impl Iterator<Item = &'static str> {
-                [$($name),*].into_iter()
-            }
+            const ALL: &[(Place, &str, Self)] = &[$((Place::$place, $name, Self::$bit),)*];
         }
 
-        /// One of them is passed, with its arguments in the kernel's order.
+        /// One of them is passed, with the arguments of the tracepoint or of the function, in the
+        /// kernel's order.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[allow(missing_docs)]
         pub enum Tracepoint<T> {
@@ -55,28 +74,34 @@ macro_rules! tracepoints {
 tracepoints! {
     /// `sched_switch`: a CPU goes from one task to another. `prev_state` is `prev->__state` as
     /// `__schedule()` found it. `current` is still `prev`.
-    SCHED_SWITCH = 0 "sched_switch"
+    SCHED_SWITCH = 0 Tracepoint "sched_switch"
         SchedSwitch { preempt: bool, prev: T, next: T, prev_state: u32 },
     /// `sched_waking`: a wakeup begins.
-    SCHED_WAKING = 1 "sched_waking" SchedWaking { p: T },
+    SCHED_WAKING = 1 Tracepoint "sched_waking" SchedWaking { p: T },
     /// `sched_wakeup`: the task is runnable.
-    SCHED_WAKEUP = 2 "sched_wakeup" SchedWakeup { p: T },
+    SCHED_WAKEUP = 2 Tracepoint "sched_wakeup" SchedWakeup { p: T },
     /// `sched_wakeup_new`: the same, for one that was forked just now.
-    SCHED_WAKEUP_NEW = 3 "sched_wakeup_new" SchedWakeupNew { p: T },
+    SCHED_WAKEUP_NEW = 3 Tracepoint "sched_wakeup_new" SchedWakeupNew { p: T },
     /// `sched_migrate_task`: the task is to be on another CPU (`set_task_cpu()`).
-    SCHED_MIGRATE_TASK = 4 "sched_migrate_task" SchedMigrateTask { p: T, dest_cpu: CpuId },
+    SCHED_MIGRATE_TASK = 4 Tracepoint "sched_migrate_task" SchedMigrateTask { p: T, dest_cpu: CpuId },
     /// `sched_process_fork`: before the child is woken up. Threads are forked too.
-    SCHED_PROCESS_FORK = 5 "sched_process_fork" SchedProcessFork { parent: T, child: T },
+    SCHED_PROCESS_FORK = 5 Tracepoint "sched_process_fork" SchedProcessFork { parent: T, child: T },
     /// `sched_process_exec`: the new image is in place. `old_pid` is the pid before `de_thread()`.
     /// The kernel's last argument, `struct linux_binprm *`, the engine does not have.
-    SCHED_PROCESS_EXEC = 6 "sched_process_exec" SchedProcessExec { p: T, old_pid: i32 },
+    SCHED_PROCESS_EXEC = 6 Tracepoint "sched_process_exec" SchedProcessExec { p: T, old_pid: i32 },
     /// `sched_process_exit`: the task has `PF_EXITING`. `group_dead`: it is the last of its process.
-    SCHED_PROCESS_EXIT = 7 "sched_process_exit" SchedProcessExit { p: T, group_dead: bool },
+    SCHED_PROCESS_EXIT = 7 Tracepoint "sched_process_exit" SchedProcessExit { p: T, group_dead: bool },
     /// `task_rename`: the task is to have another name, which only an exec does here.
-    TASK_RENAME = 8 "task_rename" TaskRename { p: T, comm: String },
+    TASK_RENAME = 8 Tracepoint "task_rename" TaskRename { p: T, comm: String },
     /// `cgroup_attach_task`: the task has moved to a cgroup, which is given by its id.
-    CGROUP_ATTACH_TASK = 9 "cgroup_attach_task"
+    CGROUP_ATTACH_TASK = 9 Tracepoint "cgroup_attach_task"
         CgroupAttachTask { cgroup: u64, p: T, threadgroup: bool },
+    /// `scx_tick()`: a CPU's timer tick, after `ops.tick`. Its argument is the CPU's runqueue.
+    SCX_TICK = 10 Function "scx_tick" ScxTick { cpu: CpuId },
+    /// `wake_up_new_task()`: a task that was forked just now is to be put on a runqueue.
+    WAKE_UP_NEW_TASK = 11 Function "wake_up_new_task" WakeUpNewTask { p: T },
+    /// `sched_ext_dead()`: the task is past its last switch.
+    SCHED_EXT_DEAD = 12 Function "sched_ext_dead" SchedExtDead { p: T },
 }
 
 impl<T> Tracepoint<T> {
@@ -105,6 +130,9 @@ impl<T> Tracepoint<T> {
                 Tracepoint::SchedProcessExit { p: f(p), group_dead: *group_dead }
             }
             Self::TaskRename { p, comm } => Tracepoint::TaskRename { p: f(p), comm: comm.clone() },
+            Self::ScxTick { cpu } => Tracepoint::ScxTick { cpu: *cpu },
+            Self::WakeUpNewTask { p } => Tracepoint::WakeUpNewTask { p: f(p) },
+            Self::SchedExtDead { p } => Tracepoint::SchedExtDead { p: f(p) },
             Self::CgroupAttachTask { cgroup, p, threadgroup } => {
                 Tracepoint::CgroupAttachTask { cgroup: *cgroup, p: f(p), threadgroup: *threadgroup }
             }
@@ -117,7 +145,9 @@ impl<T> Tracepoint<T> {
             | TracepointSet::SCHED_PROCESS_EXEC
             | TracepointSet::SCHED_PROCESS_EXIT
             | TracepointSet::TASK_RENAME
-            | TracepointSet::CGROUP_ATTACH_TASK;
+            | TracepointSet::CGROUP_ATTACH_TASK
+            | TracepointSet::WAKE_UP_NEW_TASK
+            | TracepointSet::SCHED_EXT_DEAD;
         !unlocked.contains(self.kind())
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::events::Event;
+use crate::ext::tracepoint::{Tracepoint, TracepointSet};
 use crate::flags::SCX_SLICE_INF;
 use crate::ops::OpSet;
 use crate::sim::Act;
@@ -130,6 +131,7 @@ impl Engine {
             SchedClass::Fair => self.task_tick_fair(cpu),
             SchedClass::Idle => {}
         }
+        self.trace(TracepointSet::SCX_TICK, |_| Tracepoint::ScxTick { cpu });
         self.rearm_tick(cpu);
     }
 }

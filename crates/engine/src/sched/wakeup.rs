@@ -2,12 +2,13 @@
 //!
 //! A wakeup has two halves. First a CPU is chosen, with `ops.select_cpu` and without a runqueue
 //! lock; then the task is enqueued there. What happens between the two is a seam like others: the
-//! CPU that was idle may be busy by then.
+//! CPU that was idle may be busy by then. The second half is the waker's, or with
+//! `SCX_OPS_ALLOW_QUEUED_WAKEUP` that of the CPU that was chosen, which gets an interrupt for it.
 
 use crate::engine::Engine;
 use crate::events::Event;
 use crate::ext::tracepoint::{Tracepoint, TracepointSet};
-use crate::flags::{EnqFlags, WakeFlags, rqf, state};
+use crate::flags::{EnqFlags, OpsFlags, WakeFlags, rqf, state};
 use crate::task::{SchedClass, TaskIdx};
 use crate::trace::What;
 use crate::{CpuId, Nanos};
@@ -37,6 +38,7 @@ impl Engine {
 
     /// `wake_up_new_task()`.
     pub(crate) fn wake_up_new_task(&mut self, p: TaskIdx) {
+        self.trace(TracepointSet::WAKE_UP_NEW_TASK, |_| Tracepoint::WakeUpNewTask { p });
         self.sim_mut(p).wake_enq = EnqFlags::empty();
         self.sim_mut(p).waker = self.this_cpu;
         self.p_mut(p).__state = state::TASK_RUNNING;
@@ -46,6 +48,12 @@ impl Engine {
     fn choose_cpu(&mut self, p: TaskIdx, flags: WakeFlags) {
         let generation = self.sim(p).sleeps;
         if self.p(p).on_cpu != 0 {
+            let cpu = self.task_cpu(p);
+            if flags.contains(WakeFlags::TTWU) && self.ttwu_queue_cond(p, cpu) {
+                // No CPU is chosen: it stays where it is switched away from.
+                self.ttwu_queue_wakelist(p, cpu);
+                return;
+            }
             // Its old CPU is still switching away from it; the kernel spins.
             self.after(Nanos(500), Event::WakeEnqueue { task: p, generation });
             return;
@@ -58,9 +66,42 @@ impl Engine {
             self.set_task_cpu(p, cpu);
         }
         self.p_mut(p).cpu = cpu.0;
+        if flags.contains(WakeFlags::TTWU) && self.ttwu_queue_cond(p, cpu) {
+            self.ttwu_queue_wakelist(p, cpu);
+            return;
+        }
         // Marks the second half; see wake_enqueue().
         self.sim_mut(p).wake_enq |= EnqFlags::MOVE;
         let delay = self.rng.jitter(self.config.costs.wake);
+        self.after(delay, Event::WakeEnqueue { task: p, generation });
+    }
+
+    /// `ttwu_queue_cond()`: whether another CPU is to do the second half (Linux 7.2).
+    fn ttwu_queue_cond(&self, p: TaskIdx, cpu: CpuId) -> bool {
+        if !self.scx_allow_ttwu_queue(p) || !self.p(p).cpu_allowed(cpu) {
+            return false;
+        }
+        let this_cpu = self.this_cpu;
+        if !self.topology.llc(this_cpu).test(cpu) {
+            return true;
+        }
+        cpu != this_cpu && self.rq(cpu).nr_running == 0
+    }
+
+    /// `scx_allow_ttwu_queue()`. Other tasks' wakeups are the waker's here, always.
+    fn scx_allow_ttwu_queue(&self, p: TaskIdx) -> bool {
+        let asked = |sched| self.sch(sched).flag(OpsFlags::ALLOW_QUEUED_WAKEUP);
+        self.p(p).sched_class() == SchedClass::Ext && self.task_sched(p).is_some_and(asked)
+    }
+
+    /// `__ttwu_queue_wakelist()`: of what the waker has found out, only the CPU goes with the task
+    /// (`sched_ttwu_pending()`).
+    fn ttwu_queue_wakelist(&mut self, p: TaskIdx, cpu: CpuId) {
+        let generation = self.sim(p).sleeps;
+        let sim = self.sim_mut(p);
+        sim.waker = cpu;
+        sim.wake_enq = EnqFlags::WAKEUP | EnqFlags::MOVE;
+        let delay = self.rng.jitter(self.config.costs.ipi);
         self.after(delay, Event::WakeEnqueue { task: p, generation });
     }
 

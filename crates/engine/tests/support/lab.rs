@@ -316,6 +316,20 @@ impl Scheduler for Lab {
             }
             Tracepoint::TaskRename { p, comm } => note(cx, "rename", *p, comm.len() as u64),
             Tracepoint::CgroupAttachTask { cgroup, p, .. } => note(cx, "attach", *p, *cgroup),
+            Tracepoint::ScxTick { cpu } => {
+                assert_eq!(cx.this_cpu(), *cpu);
+                assert!(cx.irqs_disabled());
+                note(cx, "scx_tick", cx.current(), cpu.0.into());
+            }
+            Tracepoint::WakeUpNewTask { p } => {
+                assert_ne!(cx.current(), cx.same(*p));
+                note(cx, "wake_up_new_task", *p, 0);
+            }
+            Tracepoint::SchedExtDead { p } => {
+                assert_ne!(cx.current(), cx.same(*p), "it is switched from");
+                assert!(!cx.irqs_disabled());
+                note(cx, "sched_ext_dead", *p, 0);
+            }
         }
     }
 

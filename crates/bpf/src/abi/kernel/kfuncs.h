@@ -299,6 +299,23 @@ int bpf_dynptr_clone(const struct bpf_dynptr *p, struct bpf_dynptr *clone__unini
 /* Only ever named. */
 struct bpf_prog_aux { };
 
+/* Text. */
+@since 6.17 int bpf_strcmp(const char *s1__ign, const char *s2__ign);
+@since 6.18 int bpf_strcasecmp(const char *s1__ign, const char *s2__ign);
+@since 7.0 int bpf_strncasecmp(const char *s1__ign, const char *s2__ign, size_t len);
+@since 6.17 int bpf_strchr(const char *s__ign, char c);
+@since 6.17 int bpf_strchrnul(const char *s__ign, char c);
+@since 6.17 int bpf_strnchr(const char *s__ign, size_t count, char c);
+@since 6.17 int bpf_strrchr(const char *s__ign, int c);
+@since 6.17 int bpf_strlen(const char *s__ign);
+@since 6.17 int bpf_strnlen(const char *s__ign, size_t count);
+@since 6.17 int bpf_strspn(const char *s__ign, const char *accept__ign);
+@since 6.17 int bpf_strcspn(const char *s__ign, const char *reject__ign);
+@since 6.17 int bpf_strstr(const char *s1__ign, const char *s2__ign);
+@since 6.19 int bpf_strcasestr(const char *s1__ign, const char *s2__ign);
+@since 6.17 int bpf_strnstr(const char *s1__ign, const char *s2__ign, size_t len);
+@since 6.19 int bpf_strncasestr(const char *s1__ign, const char *s2__ign, size_t len);
+
 /* The rest. */
 s64 bpf_map_sum_elem_count(const struct bpf_map *map);
 @since 6.17 @until 6.17 int bpf_stream_vprintk(int stream_id, const char *fmt__str, const void *args,

@@ -12,6 +12,10 @@ use crate::sched::state::Inner;
 const CREATE: u64 = 1;
 /// `BPF_F_INDEX_MASK`, which also stands for the CPU that the program runs on.
 const INDEX_MASK: u64 = 0xffff_ffff;
+/// Bytes of a `struct bpf_perf_event_value`.
+const EVENT_VALUE: u32 = 24;
+/// The most that is cleared where a program gives a wrong size.
+const MAX_EVENT_VALUE: u32 = 1 << 16;
 
 impl Fails {
     /// Why the program must be ended, unless it gets an error.
@@ -230,19 +234,42 @@ fn storage_delete(call: &mut Call<'_, '_>, of: MapType, owner: Owner) -> Result<
     }
 }
 
-/// `bpf_perf_event_output()`: nobody has opened an event.
+/// `bpf_perf_event_output()`.
 pub(super) fn perf_event_output(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     const MAP: usize = 1;
-    let [_, addr, flags, ..] = call.args;
+    Ok(negative(no_event(call, MAP, call.args[2])?))
+}
+
+/// `bpf_perf_event_read()`.
+pub(super) fn perf_event_read(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    Ok(negative(no_event(call, 0, call.args[1])?))
+}
+
+/// `bpf_perf_event_read_value()`: what it would read is all 0.
+pub(super) fn perf_event_read_value(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let [_, flags, to, size, _] = call.args;
+    let errno = no_event(call, 0, flags)?;
+    let size = size as u32;
+    if size > MAX_EVENT_VALUE {
+        return Err(format!("its argument 4 is {size} bytes").into());
+    }
+    call.write(to, &vec![0; size as usize])?;
+    Ok(negative(if size == EVENT_VALUE { errno } else { EINVAL }))
+}
+
+/// What a helper that uses an event of an array returns: nobody has opened one.
+fn no_event(call: &mut Call<'_, '_>, argument: usize, flags: u64) -> Result<i32, Bad> {
+    let addr = call.args[argument];
     let cpu = call.cx.this_cpu().0;
     let Inner { maps, memory, .. } = call.inner()?;
     let map = maps.find(memory, addr).map(|map| maps.get(map));
     let Some(map) = map.filter(|map| matches!(map.store, Store::Events)) else {
-        return Err(format!("its argument {} is no array of events: {addr:#x}", MAP + 1).into());
+        let what = format!("its argument {} is no array of events: {addr:#x}", argument + 1);
+        return Err(what.into());
     };
     if flags & !INDEX_MASK != 0 {
-        return Ok(negative(EINVAL));
+        return Ok(EINVAL);
     }
     let index = if flags == INDEX_MASK { cpu } else { flags as u32 };
-    Ok(negative(if index >= map.shape.max_entries { E2BIG } else { ENOENT }))
+    Ok(if index >= map.shape.max_entries { E2BIG } else { ENOENT })
 }

@@ -30,16 +30,55 @@ fn own(call: &mut Call<'_, '_>, arg: usize) -> Result<RegionId, Bad> {
     let memory = &call.inner()?.memory;
     let region = RegionId::of(addr).filter(|_| address::offset(addr) == 0);
     let is_mask = |id: &RegionId| memory.region(*id).is_some_and(|region| region.tag == TAG);
-    region
-        .filter(is_mask)
-        .ok_or_else(|| format!("its argument {} is no bpf_cpumask: {addr:#x}", arg + 1).into())
+    region.filter(is_mask).ok_or_else(|| none(arg, addr))
 }
 
-fn write(call: &mut Call<'_, '_>, id: RegionId, cpus: &Cpumask) -> Result<(), Bad> {
+fn none(arg: usize, addr: u64) -> Bad {
+    format!("its argument {} is no bpf_cpumask: {addr:#x}", arg + 1).into()
+}
+
+/// A mask that is to be changed: one that was made, or memory that the program may write, which a kernel
+/// takes too for a structure without pointers.
+#[derive(Clone, Copy)]
+enum Target {
+    Own(RegionId),
+    /// Which argument, and its address.
+    Memory(usize, u64),
+}
+
+impl Target {
+    fn of(call: &mut Call<'_, '_>, arg: usize) -> Result<Self, Bad> {
+        match own(call, arg) {
+            Ok(id) => Ok(Self::Own(id)),
+            Err(none) => {
+                let addr = call.args[arg];
+                let size = call.sched.layouts.mask_size + 8;
+                let room = call.inner()?.memory.remaining(addr);
+                if room < size { Err(none) } else { Ok(Self::Memory(arg, addr)) }
+            }
+        }
+    }
+
+    fn write(self, call: &mut Call<'_, '_>, at: u64, bytes: &[u8]) -> Result<(), Bad> {
+        match self {
+            Self::Memory(arg, addr) => {
+                call.write(addr.wrapping_add(at), bytes).map_err(|bad| match bad {
+                    Bad::Access(..) => none(arg, addr),
+                    other => other,
+                })
+            }
+            Self::Own(id) => {
+                let put = call.inner()?.memory.poke(id, at as u32, bytes);
+                put.map_err(|denied| Bad::Access((id.base() + at, bytes.len(), true), denied))
+            }
+        }
+    }
+}
+
+fn write(call: &mut Call<'_, '_>, to: Target, cpus: &Cpumask) -> Result<(), Bad> {
     let count = words(call);
     let bytes: Vec<u8> = cpus.words()[..count].iter().flat_map(|w| w.to_le_bytes()).collect();
-    let memory = &mut call.inner()?.memory;
-    memory.poke(id, 0, &bytes).map_err(|denied| Bad::Access((id.base(), bytes.len(), true), denied))
+    to.write(call, 0, &bytes)
 }
 
 /// How often the mask is referred to.
@@ -107,13 +146,14 @@ pub(super) fn first_and(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 /// changes nothing.
 fn change(call: &mut Call<'_, '_>, set: bool) -> Result<bool, Bad> {
     let cpu = CpuId(call.args[0] as u32);
-    let id = own(call, 1)?;
+    let to = Target::of(call, 1)?;
     if cpu.0 >= call.cx.nr_cpu_ids() {
         return Ok(false);
     }
-    let at = id.base() + u64::from(cpu.0 / 64 * 8);
-    let (word, bit) = (call.read_word(at)?, 1 << (cpu.0 % 64));
-    call.put_word(at, if set { word | bit } else { word & !bit })?;
+    let at = u64::from(cpu.0 / 64 * 8);
+    let (word, bit) = (call.read_at(call.args[1], at)?, 1 << (cpu.0 % 64));
+    let changed: u64 = if set { word | bit } else { word & !bit };
+    to.write(call, at, &changed.to_le_bytes())?;
     Ok(word & bit != 0)
 }
 
@@ -144,31 +184,31 @@ pub(super) fn test_cpu(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 }
 
 pub(super) fn set_all(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let id = own(call, 0)?;
+    let to = Target::of(call, 0)?;
     let all = call.cx.possible_cpus();
-    write(call, id, &all).map(|()| 0)
+    write(call, to, &all).map(|()| 0)
 }
 
 pub(super) fn clear(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let id = own(call, 0)?;
-    write(call, id, &Cpumask::EMPTY).map(|()| 0)
+    let to = Target::of(call, 0)?;
+    write(call, to, &Cpumask::EMPTY).map(|()| 0)
 }
 
 pub(super) fn and(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let (id, (left, right)) = (own(call, 0)?, both(call, 1)?);
+    let (to, (left, right)) = (Target::of(call, 0)?, both(call, 1)?);
     let result = left.and(&right);
-    write(call, id, &result)?;
+    write(call, to, &result)?;
     Ok((!result.is_empty()).into())
 }
 
 pub(super) fn or(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let (id, (left, right)) = (own(call, 0)?, both(call, 1)?);
-    write(call, id, &left.or(&right)).map(|()| 0)
+    let (to, (left, right)) = (Target::of(call, 0)?, both(call, 1)?);
+    write(call, to, &left.or(&right)).map(|()| 0)
 }
 
 pub(super) fn xor(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let (id, (left, right)) = (own(call, 0)?, both(call, 1)?);
-    write(call, id, &left.or(&right).and_not(&left.and(&right))).map(|()| 0)
+    let (to, (left, right)) = (Target::of(call, 0)?, both(call, 1)?);
+    write(call, to, &left.or(&right).and_not(&left.and(&right))).map(|()| 0)
 }
 
 pub(super) fn equal(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
@@ -196,8 +236,8 @@ pub(super) fn full(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 }
 
 pub(super) fn copy(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let (id, cpus) = (own(call, 0)?, read(call, call.args[1])?);
-    write(call, id, &cpus).map(|()| 0)
+    let (to, cpus) = (Target::of(call, 0)?, read(call, call.args[1])?);
+    write(call, to, &cpus).map(|()| 0)
 }
 
 pub(super) fn any_distribute(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
@@ -219,7 +259,7 @@ pub(super) fn weight(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 /// From bits in the program's memory: at least so many as there are CPUs, in whole words.
 pub(super) fn populate(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     const EACCES: i32 = 13;
-    let id = own(call, 0)?;
+    let to = Target::of(call, 0)?;
     let [_, from, size, ..] = call.args;
     let needed = words(call) as u64 * 8;
     if size < needed {
@@ -229,5 +269,5 @@ pub(super) fn populate(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
         return Ok(negative(scxlab_engine::flags::errno::EINVAL));
     }
     let cpus = read(call, from)?;
-    write(call, id, &cpus).map(|()| 0)
+    write(call, to, &cpus).map(|()| 0)
 }

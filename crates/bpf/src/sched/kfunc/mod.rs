@@ -16,6 +16,7 @@ mod report;
 mod section;
 mod sub;
 mod task;
+mod text;
 mod tree;
 
 use scxlab_engine::Errno;
@@ -212,6 +213,22 @@ pub(super) fn find(name: &str) -> Option<Kfunc> {
         "bpf_dynptr_size" => dynptr::size,
         "bpf_dynptr_slice" => dynptr::slice,
         "bpf_dynptr_slice_rdwr" => dynptr::slice_to_write,
+        // Text.
+        "bpf_strcmp" => text::cmp,
+        "bpf_strcasecmp" => text::case_cmp,
+        "bpf_strncasecmp" => text::n_case_cmp,
+        "bpf_strchr" => text::chr,
+        "bpf_strchrnul" => text::chr_nul,
+        "bpf_strnchr" => text::n_chr,
+        "bpf_strrchr" => text::r_chr,
+        "bpf_strlen" => text::len,
+        "bpf_strnlen" => text::n_len,
+        "bpf_strspn" => text::spn,
+        "bpf_strcspn" => text::c_spn,
+        "bpf_strstr" => text::str,
+        "bpf_strcasestr" => text::case_str,
+        "bpf_strnstr" => text::n_str,
+        "bpf_strncasestr" => text::n_case_str,
         // The rest.
         "bpf_map_sum_elem_count" => map::sum_elem_count,
         "bpf_stream_vprintk" | "bpf_stream_vprintk_impl" => bpf_func::stream_vprintk,

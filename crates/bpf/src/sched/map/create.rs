@@ -9,7 +9,7 @@ use super::outer::Outer;
 use super::queue::Queue;
 use super::ring::Ring;
 use super::storage::Storage;
-use super::{Map, Maps, OBJECT, Shape, Store, VALUES};
+use super::{Here, Map, Maps, OBJECT, Shape, Store, VALUES};
 use crate::Image;
 use crate::btf::Type;
 use crate::image::{self, Global, MapType};
@@ -108,6 +108,23 @@ pub(in crate::sched) fn fill(image: &Image, maps: &mut Maps) {
         if let Store::Outer(outer) = &mut maps.all[number].store {
             for (key, object) in objects {
                 outer.insert(&key.to_le_bytes(), object.base());
+            }
+        }
+    }
+}
+
+/// Puts in what user space does before anything runs; what does not fit is named.
+pub(in crate::sched) fn put_elements(
+    image: &Image,
+    (maps, memory): (&mut Maps, &mut Memory),
+    missing: &mut Vec<String>,
+) {
+    let here = Here { cpu: 0, cpus: 1 };
+    for (number, def) in image.maps.iter().enumerate() {
+        for (key, value) in &def.elements {
+            if maps.update(memory, number, here, (key, value), 0).is_err() {
+                missing.push(format!("room for what map {} is to have", def.name));
+                break;
             }
         }
     }

@@ -39,7 +39,7 @@ pub(super) mod storage;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::create::{Created, create, fill};
+pub(super) use self::create::{Created, create, fill, put_elements};
 
 /// `E*`, as far as maps have them.
 pub(super) mod errno {
