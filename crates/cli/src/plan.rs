@@ -200,8 +200,14 @@ fn choose_compiled(
     let setting =
         |(key, value): &(String, String)| Setting { key: key.clone(), value: value.clone() };
     let set: Vec<_> = options.iter().map(setting).collect();
-    let source =
-        Source { file: objects::builtin(&name)?, ops: None, set: &set, flags: Some(flags(twin)) };
+    let source = Source {
+        file: objects::builtin(&name)?,
+        ops: None,
+        with: &[],
+        without: &[],
+        set: &set,
+        flags: Some(flags(twin)),
+    };
     let scheduler = load(args, &source)?;
     Ok(Chosen { name, compiled: Some(Arc::clone(&scheduler)), scheduler, options })
 }
