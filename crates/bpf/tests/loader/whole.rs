@@ -262,6 +262,20 @@ fn operations_can_be_cleared_and_sections_resized() {
 }
 
 #[test]
+fn an_array_has_as_many_elements_as_it_was_given() {
+    let mut object = Object::parse(&scheduler().write()).expect("it is one");
+    let message = |done: Result<(), Error>| done.expect_err("it is too far").to_string();
+    assert_eq!(message(object.set("dump[8]", "1")), "`[8]`: it has 8 elements");
+    object.set_len("dump", 20).expect("it is the last one");
+    object.set("dump[19]", "7").expect("it is there now");
+    assert_eq!(message(object.set("dump[20]", "1")), "`[20]`: it has 20 elements");
+    object.set_len("dump", 3).expect("it is the last one");
+    assert_eq!(message(object.set("dump[3]", "1")), "`[3]`: it has 3 elements");
+    object.set("limits.table[2]", "5").expect("it is there");
+    assert_eq!(message(object.set("limits.table[3]", "5")), "`[3]`: it has 3 elements");
+}
+
+#[test]
 fn all_that_a_kernel_lacks_is_told_at_once() {
     let mut file = scheduler();
     for symbol in &mut file.symbols {
