@@ -276,6 +276,25 @@ fn an_array_has_as_many_elements_as_it_was_given() {
 }
 
 #[test]
+fn maps_of_maps_are_filled() {
+    let mut object = Object::parse(&scheduler().write()).expect("it is one");
+    object.fill_map("outer", 1).expect("there is room");
+    object.fill_map("outer", 2).expect("there is room");
+    assert_eq!(
+        object.fill_map("outer", 3).expect_err("there are 2").to_string(),
+        "map outer: 3 maps in 2 entries"
+    );
+    assert!(object.fill_map("slots", 1).is_err() && object.fill_map("none", 1).is_err());
+    let image = object.load(&kernel()).expect("it loads");
+    let outer = image.maps.iter().find(|map| map.name == "outer").expect("it is there");
+    let [Some(first), Some(second)] = outer.entries[..] else { panic!("{:?}", outer.entries) };
+    let first = &image.maps[first];
+    assert_eq!((first.name.as_str(), first.max_entries), ("outer.inner[0]", 10));
+    // What the object lists stays.
+    assert_eq!(image.maps[second].name, "slots");
+}
+
+#[test]
 fn all_that_a_kernel_lacks_is_told_at_once() {
     let mut file = scheduler();
     for symbol in &mut file.symbols {
