@@ -94,15 +94,18 @@ fn choose_programs(object: &mut Object, source: &Source<'_>) -> Result<(), Failu
     Ok(())
 }
 
-/// `NAME=VALUE` for a variable, `NAME[]=N` for the length of an array or a map.
+/// `NAME=VALUE` for a variable, `NAME[]=N` for the length of an array or a map, `NAME[*]=N` for new
+/// maps in the first entries of a map of maps.
 fn set_one(object: &mut Object, key: &str, value: &str) -> Result<(), String> {
-    match key.strip_suffix("[]") {
-        None => object.set(key, value).map_err(|err| err.to_string()),
-        Some(name) => {
-            let len = value.parse().map_err(|_| "give a number of elements".to_owned())?;
-            object.set_len(name, len).map_err(|err| err.to_string())
-        }
-    }
+    let number = || value.parse().map_err(|_| "give a number of elements".to_owned());
+    let done = if let Some(name) = key.strip_suffix("[]") {
+        object.set_len(name, number()?)
+    } else if let Some(name) = key.strip_suffix("[*]") {
+        object.fill_map(name, number()?)
+    } else {
+        object.set(key, value)
+    };
+    done.map_err(|err| err.to_string())
 }
 
 /// What a scheduler's user space does before it loads it, as the agent does it on a real kernel: the

@@ -180,8 +180,8 @@ fn verdict(title: &str, report: &Report, terminal: &Terminal) -> String {
     if let Some(kernel) = &report.kernel {
         let _ = write!(machine, ", Linux {kernel} ({})", report.backend);
     }
+    let details = if exit.msg.is_empty() { String::new() } else { format!(": {}", exit.msg) };
     if report.ejected() {
-        let details = if exit.msg.is_empty() { String::new() } else { format!(": {}", exit.msg) };
         let text = format!(
             "{title} was EJECTED at {}: {}{details}",
             duration::seconds(report.ended_at()),
@@ -217,7 +217,7 @@ fn verdict(title: &str, report: &Report, terminal: &Terminal) -> String {
             let lost = format!("{} {tasks} waited past the watchdog's timeout", report.lost());
             format!("not ejected, but {}", terminal.bad(&lost))
         }
-        (kind, _) => format!("then ended: {} (exit kind {kind})", exit.reason),
+        (kind, _) => format!("then ended: {}{details} (exit kind {kind})", exit.reason),
     };
     format!("{title} ran {ran} on {cpus}: {how}\n{}", wrap(&machine, "", terminal.width()))
 }

@@ -191,6 +191,29 @@ fn a_workload_that_did_not_run_is_no_run() {
     assert!(message.contains("nothing was tested: the workload did not run"), "{message}");
 }
 
+/// Nor does one whose scheduler left before it could; how it did is told.
+#[test]
+fn a_scheduler_that_leaves_at_once_is_told_with_its_words() {
+    let exit = Exit {
+        kind: 65,
+        code: 5,
+        reason: "unregistered from BPF".to_owned(),
+        msg: "enough".to_owned(),
+        at_ns: 100_000_000,
+        dump: None,
+    };
+    let attached =
+        Record::Attached { name: "qmap".to_owned(), flags: Vec::new(), native_tid: None };
+    let lab = Lab::new("cat \"$here/said\"; exec sleep 100");
+    let counts = Record::Tasks(Counts::default());
+    lab.write("said", said(&[attached, Record::Exit(exit), counts, Record::Done]));
+    let (status, message) =
+        lab.failure("run ./qmap.bpf.o --on vm:./bzImage --accel tcg --duration 10s");
+    assert_eq!(status, Some(3), "{message}");
+    let told = "left after 0.1 s, by itself: unregistered from BPF: enough (exit kind 65)";
+    assert!(message.contains(told), "{message}");
+}
+
 /// What the kernel did not tell is not 0.
 #[test]
 fn lost_tasks_that_nobody_told_of_are_not_none() {

@@ -218,6 +218,20 @@ fn a_scheduler_that_runs_nothing_stops_the_watchdog_itself() {
     assert!(task(&engine, "hog").se.sum_exec_runtime > 0);
 }
 
+/// As on Linux 7.2 with the kernel's scx_userland, whose user space does not run.
+#[test]
+fn a_machine_that_idles_notices_that_the_watchdog_is_late() {
+    let nothing =
+        Lab::new().on_select_cpu(|_, _, prev, _| prev).on_enqueue(|_, _, _| {}).timeout_ms(100);
+    let mut prog = Prog::new();
+    let kept = prog.forever("kept", vec![run(1)]);
+    prog.start(kept);
+    let (mut engine, id) = attached(quiet(2, prog), nothing);
+    let info = ejected(&mut engine, id, 1_000);
+    assert_eq!(info.kind, ExitKind::ErrorStall);
+    assert_eq!(info.msg, "watchdog failed to check in for 0.104s");
+}
+
 #[test]
 fn the_end_of_a_slice_is_noticed_at_a_tick() {
     let lab = Lab::new().on_select_cpu(|_, _, prev, _| prev).on_enqueue(|cx, p, enq| {

@@ -209,10 +209,12 @@ fn element(btf: &Btf, whole: &Place, index: &str) -> Result<Place, String> {
         return Err(format!("`[{index}]`: what is before it is no array"));
     };
     let i: u32 = index.parse().map_err(|err| format!("`[{index}]`: no index: {err}"))?;
-    if i >= array.len {
-        return Err(format!("`[{index}]`: it has {} elements", array.len));
-    }
     let size = btf.size_of(array.element).map_err(|err| err.to_string())?;
+    // One that was given another length has it in its size: its type is as it was compiled.
+    let len = whole.size.checked_div(size).unwrap_or(array.len);
+    if i >= len {
+        return Err(format!("`[{index}]`: it has {len} elements"));
+    }
     part(whole, u64::from(i) * u64::from(size), size, array.element)
 }
 

@@ -286,7 +286,14 @@ impl Object {
     fn finish(mut self, mut image: Image) -> Result<Image, Error> {
         for (map, inner) in std::mem::take(&mut self.inner) {
             image.maps[map].inner = Some(image.maps.len());
-            image.maps.push(inner);
+            let count = self.filled.get(&map).copied().unwrap_or(0);
+            let own: Vec<_> = (0..count).map(|key| format!("{}[{key}]", inner.name)).collect();
+            image.maps.push(inner.clone());
+            for name in own {
+                let value = image.maps.len();
+                image.maps[map].entries.push(Some(value));
+                image.maps.push(Map { name, ..inner.clone() });
+            }
         }
         let programs = super::place::programs(&self.functions);
         for (map, key, slot) in &self.slots {

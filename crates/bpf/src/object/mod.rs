@@ -64,6 +64,8 @@ pub struct Object {
     inner: Vec<(usize, Map)>,
     /// What declared maps start with: map, key, value.
     slots: Vec<(usize, usize, Slot)>,
+    /// How many values of maps of maps get a map of their own, map by map.
+    filled: BTreeMap<usize, usize>,
     /// The maps that sections of data are.
     data: BTreeMap<usize, usize>,
     arena: Option<usize>,
@@ -146,6 +148,7 @@ impl Object {
             declared: Vec::new(),
             inner: Vec::new(),
             slots,
+            filled: BTreeMap::new(),
             data: BTreeMap::new(),
             arena: None,
             jumptables: Vec::new(),
@@ -312,6 +315,28 @@ impl Object {
         let bytes = u64::from(place.offset) + u64::from(element) * u64::from(len);
         let (section, bytes) = (section.clone(), usize::try_from(bytes).unwrap_or(usize::MAX));
         self.resize(&section, bytes)
+    }
+
+    /// Puts a new map into each of the first so many entries of a map of maps, as it is declared for
+    /// them: what a scheduler's user space does with more of them than an object can list.
+    ///
+    /// # Errors
+    /// There is no map of maps of this name that says what is in it, or not so much room.
+    pub fn fill_map(&mut self, name: &str, count: u32) -> Result<(), Error> {
+        let known = self.inner.iter().find(|(map, _)| self.maps[*map].name == name);
+        let Some(&(map, _)) = known else {
+            let what = "there is no map of maps of this name that is declared with its `values`";
+            return Err(Error::map(name, what));
+        };
+        let most = self.maps[map].max_entries;
+        if count > most {
+            return Err(Error::map(name, format!("{count} maps in {most} entries")));
+        }
+        let others = self.filled.iter().filter(|(other, _)| **other != map);
+        let others: usize = others.map(|(_, count)| *count).sum();
+        Error::limit("maps in maps", others + count as usize, limits::MAPS)?;
+        self.filled.insert(map, count as usize);
+        Ok(())
     }
 
     /// The names of all programs, with their sections, and whether they are loaded.

@@ -2,6 +2,7 @@
 
 use scxlab_engine::{Cpumask, Cx, DumpCtx, ExitInfo, Task};
 
+use super::clock;
 use crate::abi::Abi;
 
 /// Where a member is.
@@ -142,8 +143,8 @@ impl Shapes {
             Value::Number(ctx.kind.into()),
             Value::Number(ctx.exit_code as u64),
             Value::Text(ctx.reason),
-            Value::Number(ctx.at_ns),
-            Value::Number(cx.jiffies()),
+            Value::Number(clock::at(ctx.at_ns)),
+            Value::Number(clock::jiffies(cx)),
         ];
         Filled { shape: &self.dump_ctx, values }
     }

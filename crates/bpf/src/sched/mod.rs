@@ -11,6 +11,7 @@ mod args;
 mod bind;
 mod bpf_func;
 mod call;
+mod clock;
 mod contents;
 mod dump;
 mod dynptr;

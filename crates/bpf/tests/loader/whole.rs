@@ -350,6 +350,39 @@ fn what_never_runs_is_left_out_with_the_reason() {
 }
 
 #[test]
+fn an_array_has_as_many_elements_as_it_was_given() {
+    let mut object = Object::parse(&scheduler().write()).expect("it is one");
+    let message = |done: Result<(), Error>| done.expect_err("it is too far").to_string();
+    assert_eq!(message(object.set("dump[8]", "1")), "`[8]`: it has 8 elements");
+    object.set_len("dump", 20).expect("it is the last one");
+    object.set("dump[19]", "7").expect("it is there now");
+    assert_eq!(message(object.set("dump[20]", "1")), "`[20]`: it has 20 elements");
+    object.set_len("dump", 3).expect("it is the last one");
+    assert_eq!(message(object.set("dump[3]", "1")), "`[3]`: it has 3 elements");
+    object.set("limits.table[2]", "5").expect("it is there");
+    assert_eq!(message(object.set("limits.table[3]", "5")), "`[3]`: it has 3 elements");
+}
+
+#[test]
+fn maps_of_maps_are_filled() {
+    let mut object = Object::parse(&scheduler().write()).expect("it is one");
+    object.fill_map("outer", 1).expect("there is room");
+    object.fill_map("outer", 2).expect("there is room");
+    assert_eq!(
+        object.fill_map("outer", 3).expect_err("there are 2").to_string(),
+        "map outer: 3 maps in 2 entries"
+    );
+    assert!(object.fill_map("slots", 1).is_err() && object.fill_map("none", 1).is_err());
+    let image = object.load(&kernel()).expect("it loads");
+    let outer = image.maps.iter().find(|map| map.name == "outer").expect("it is there");
+    let [Some(first), Some(second)] = outer.entries[..] else { panic!("{:?}", outer.entries) };
+    let first = &image.maps[first];
+    assert_eq!((first.name.as_str(), first.max_entries), ("outer.inner[0]", 10));
+    // What the object lists stays.
+    assert_eq!(image.maps[second].name, "slots");
+}
+
+#[test]
 fn all_that_a_kernel_lacks_is_told_at_once() {
     let mut file = scheduler();
     for symbol in &mut file.symbols {

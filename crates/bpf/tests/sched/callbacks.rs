@@ -13,6 +13,7 @@ use crate::{Ran, attached, enqueue, run};
 
 const UPDATE: i32 = 2;
 const DELETE: i32 = 3;
+const KTIME: i32 = 5;
 const FOR_EACH: i32 = 164;
 const TIMER_INIT: i32 = 169;
 const TIMER_SET_CALLBACK: i32 = 170;
@@ -245,6 +246,24 @@ fn a_timer_calls_back_with_its_map_key_and_value() {
         assert_eq!((ran.counter("r21"), ran.counter("r22")), (2, 7));
         assert_eq!((ran.counter("r23"), ran.counter("r24")), (EDEADLK, 0));
         assert_eq!(ran.counter("r8"), EOPNOTSUPP);
+    }
+}
+
+#[test]
+fn a_timer_goes_off_at_a_time_of_the_clock() {
+    // 1 is `BPF_F_TIMER_ABS`: half a second from now, and a time that is over.
+    for (ahead, rings_by) in [(500_000_000, [0, 1]), (-1_000_000_000, [1, 1])] {
+        let init = set_callback(init_timer(timer()), "rings").helper(KTIME).copy(2, 0);
+        let init = init.add_imm(2, ahead).copy(1, 6).mov(3, 1).helper(TIMER_START).keep(0);
+        let once = Asm::new().bss(1, 8).mov(2, 1).atomic_add(1, 0, 2).mov(0, 0).exit();
+        let programs = [("init", init.mov(0, 0).exit())];
+        let mut ran = attached(with_timers(&programs, &[("rings", once)], MapType::ARRAY), 1);
+        let rang = [400, 600].map(|ms| {
+            ran.engine.run_until(Nanos::from_millis(ms));
+            ran.counter("second")
+        });
+        ran.is_well();
+        assert_eq!((ran.counter("r0"), rang), (0, rings_by), "{ahead}");
     }
 }
 

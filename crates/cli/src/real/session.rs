@@ -137,14 +137,16 @@ impl Heard {
         };
         let flags = self.flags.ok_or_else(|| nothing("the scheduler was never attached"))?;
         let exit = self.exit.ok_or_else(|| nothing("the agent did not say how it ended"))?;
-        let tasks = self.tasks.filter(|tasks| tasks.forked > 0 || exit.kind >= SCX_EXIT_ERROR);
-        let tasks = tasks.ok_or_else(|| nothing("the workload did not run"))?;
         let ended = Duration::from_nanos(exit.at_ns);
         if exit.kind < SCX_EXIT_ERROR && ended < plan.duration {
-            let (ended, reason) = (ended.as_secs_f64(), &exit.reason);
-            let what = format!("the scheduler left after {ended:.1} s, by itself: {reason}");
-            return Err(nothing(&what));
+            let (ended, reason, kind) = (ended.as_secs_f64(), &exit.reason, exit.kind);
+            let said = if exit.msg.is_empty() { String::new() } else { format!(": {}", exit.msg) };
+            return Err(nothing(&format!(
+                "the scheduler left after {ended:.1} s, by itself: {reason}{said} (exit kind {kind})"
+            )));
         }
+        let tasks = self.tasks.filter(|tasks| tasks.forked > 0 || exit.kind >= SCX_EXIT_ERROR);
+        let tasks = tasks.ok_or_else(|| nothing("the workload did not run"))?;
         Ok(Outcome {
             kernel,
             flags,

@@ -88,18 +88,17 @@ impl Engine {
         true
     }
 
-    /// `scx_tick()`: the worker itself has not run. Noticed by a CPU that has ticks, one that is
-    /// not idle.
+    /// `scx_tick()`: the worker itself has not run. A CPU that is idle finds it too, if no other one
+    /// does: its tick comes when a timer is due (`tick_nohz_handler()`), and there are always some.
     pub(crate) fn watchdog_late(&mut self, generation: u32) {
         if generation != self.watchdog_generation || !self.scx_enabled {
             return;
         }
         let Some(root) = self.root else { return };
-        let ticking = (0..self.nr_cpus()).map(|cpu| CpuId(cpu as u32)).find(|&cpu| {
-            self.p(self.rq(cpu).curr).sched_class() != SchedClass::Idle
-                && !self.frames.contains(&cpu)
-        });
-        let Some(cpu) = ticking else {
+        let whole = (0..self.nr_cpus()).map(|cpu| CpuId(cpu as u32));
+        let whole = whole.filter(|cpu| !self.frames.contains(cpu));
+        let is_idle = |cpu: &CpuId| self.p(self.rq(*cpu).curr).sched_class() == SchedClass::Idle;
+        let Some(cpu) = whole.min_by_key(is_idle) else {
             let jiffy = self.jiffy();
             self.after(jiffy, Event::WatchdogLate { generation });
             return;

@@ -1,22 +1,21 @@
 //! Clocks, chance, and where a program runs.
 
 use crate::sched::call::{Bad, Call};
+use crate::sched::clock;
 
-/// All clocks of a run begin at 0, the wall clock's too, and none stops: a machine that never
-/// sleeps.
+/// All clocks begin at the boot, the wall clock's too, and none stops: a machine that never sleeps.
 pub(super) fn ktime(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    Ok(call.cx.now().0)
+    Ok(clock::now(call.cx))
 }
 
 /// `bpf_ktime_get_coarse_ns()`: as of the last tick.
 pub(super) fn ktime_coarse(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let jiffy = call.cx.jiffy().0;
-    Ok(call.cx.now().0 / jiffy * jiffy)
+    Ok(clock::at(call.cx.jiffies() * call.cx.jiffy().0))
 }
 
-/// `bpf_jiffies64()`. They count from 0 here.
+/// `bpf_jiffies64()`.
 pub(super) fn jiffies64(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    Ok(call.cx.now().0 / call.cx.jiffy().0)
+    Ok(clock::jiffies(call.cx))
 }
 
 /// `bpf_get_prandom_u32()`, of the run's seed. The numbers are the scheduler's own: that it takes

@@ -8,6 +8,7 @@ use super::map::map;
 use super::{EINVAL_PTR, negative};
 use crate::machine::{Memory, Part, RegionId, address};
 use crate::sched::call::{Bad, Call};
+use crate::sched::clock;
 use crate::sched::map::errno::EINVAL;
 use crate::sched::map::fields::Field;
 use crate::sched::map::{Maps, Store};
@@ -183,7 +184,7 @@ pub(super) fn start(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
         return Ok(EINVAL_PTR);
     }
     let (now, cpu) = (call.cx.now(), call.cx.this_cpu().0);
-    let at = if flags & ABSOLUTE != 0 { Nanos(nanos) } else { now + Nanos(nanos) };
+    let at = if flags & ABSOLUTE != 0 { clock::of_run(nanos) } else { now + Nanos(nanos) };
     let timers = &mut call.inner()?.timers;
     let Some(timer) = timers.all.get_mut(&addr).filter(|timer| timer.callback.is_some()) else {
         return Ok(EINVAL_PTR);

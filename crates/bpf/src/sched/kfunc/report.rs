@@ -28,7 +28,7 @@ impl EventPlaces {
 }
 
 pub(super) fn now(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    Ok(call.cx.now().0)
+    Ok(crate::sched::clock::now(call.cx))
 }
 
 pub(super) fn events(call: &mut Call<'_, '_>) -> Result<u64, Bad> {

@@ -6,6 +6,7 @@ use super::fields::{Field, Layouts, Written};
 use super::{Mask, Object, Objects, Variable, level, of_task};
 use crate::abi::source::{self, Source};
 use crate::machine::{Kernel, Null, RegionId};
+use crate::sched::clock;
 
 /// The engine and what stands for its objects.
 ///
@@ -142,7 +143,7 @@ impl<'r> Outside<'_, 'r> {
             Variable::LlcId => Ok(self.cx.llc(cpu).first().map_or(0, |cpu| cpu.0.into())),
             Variable::LlcSize => Ok(self.cx.llc(cpu).weight().into()),
             Variable::Cpufreq => Ok(0),
-            Variable::Jiffies => Ok(self.cx.jiffies()),
+            Variable::Jiffies => Ok(clock::jiffies(self.cx)),
             Variable::NrCpuIds => Ok(self.cx.nr_cpu_ids().into()),
             Variable::Runqueues | Variable::Tids => Err(GONE.to_owned()),
         }
@@ -205,7 +206,7 @@ impl<'r> Outside<'_, 'r> {
             T::StaticPrio => task.static_prio as u64,
             T::LoadWeight => task.load_weight(),
             T::OnFair => self.cx.is_on_fair(p).into(),
-            T::ExecStart => task.se.exec_start,
+            T::ExecStart => clock::at(task.se.exec_start),
             T::SumExecRuntime => self.cx.sum_exec_runtime(p).0,
             T::Vruntime => task.se.vruntime,
             T::Policy => task.policy.into(),
@@ -217,7 +218,7 @@ impl<'r> Outside<'_, 'r> {
             T::Tgid => task.tgid as u64,
             T::Nvcsw => task.nvcsw,
             T::Nivcsw => task.nivcsw,
-            T::StartTime => task.start_time,
+            T::StartTime => clock::at(task.start_time),
             T::Comm => {
                 let at = word as usize * 8;
                 let bytes = task.comm.get(at..).and_then(<[u8]>::first_chunk);
@@ -296,7 +297,7 @@ impl<'r> Outside<'_, 'r> {
             S::SelectedCpu => scx.selected_cpu as u64,
             S::OpsState => scx.ops_state,
             S::OpsQseq => scx.ops_qseq.into(),
-            S::RunnableAt => scx.runnable_at,
+            S::RunnableAt => clock::jiffies_at(self.cx, scx.runnable_at),
             S::DdspDsqId => scx.ddsp_dsq_id,
             S::DdspEnqFlags => scx.ddsp_enq_flags,
             S::Slice => scx.slice,
@@ -407,7 +408,7 @@ impl<'r> Outside<'_, 'r> {
             R::NrRunning => rq.nr_running.into(),
             R::Curr => self.task_address(rq.curr)?,
             R::Idle => self.task_address(rq.idle)?,
-            R::Clock | R::ScxClock => self.cx.now().0,
+            R::Clock | R::ScxClock => clock::now(self.cx),
             R::ScxNrRunning => rq.scx_nr_running.into(),
             R::ScxFlags => rq.scx_flags.into(),
             R::CpuReleased => rq.cpu_released.into(),
