@@ -78,6 +78,7 @@ impl Case {
             (2, OpsFlags::ENQ_LAST),
             (4, OpsFlags::ENQ_MIGRATION_DISABLED),
             (8, OpsFlags::SWITCH_PARTIAL),
+            (16, OpsFlags::ALLOW_QUEUED_WAKEUP),
         ] {
             if self.flags & bit != 0 {
                 flags |= flag;

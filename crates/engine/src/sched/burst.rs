@@ -97,6 +97,10 @@ impl Engine {
         let p = self.p(rq.curr);
         let jiffy = self.jiffy().0;
         let next = Nanos((self.now.0 / jiffy + 1) * jiffy);
+        if self.traced.contains(TracepointSet::SCX_TICK) && p.sched_class() != SchedClass::Idle {
+            // Somebody looks.
+            return Some(next);
+        }
         match p.sched_class() {
             SchedClass::Idle => None,
             SchedClass::Fair => (!rq.fair.queue.is_empty()).then_some(next),
