@@ -27,7 +27,7 @@ pub(super) fn jiffies(cx: &Cx<'_>) -> u64 {
     jiffies_at(cx, cx.jiffies())
 }
 
-/// The run's so manyeth jiffy, in `jiffies`.
+/// A jiffy of the run, which counts from its beginning, in `jiffies`.
 pub(super) fn jiffies_at(cx: &Cx<'_>, of_run: u64) -> u64 {
     of_run.saturating_add(UPTIME.0 / cx.jiffy().0)
 }
