@@ -56,7 +56,7 @@ fn starts(topo: &[[i32; 6]], size: u32) -> Vec<i32> {
         // Shards of this cache, and cores and cids of the last of them.
         let (mut made, mut has, mut cids) = (0, 0, 0);
         for core in cores {
-            let room = each + u32::from(made <= large && made > 0 && made - 1 < large);
+            let room = each + u32::from(made > 0 && made <= large);
             if made == 0 || has > 0 && (has >= room || cids + core.len() as u32 > most) {
                 starts.push(core[0][0]);
                 (made, has, cids) = (made + 1, 0, 0);
