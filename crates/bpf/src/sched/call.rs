@@ -13,10 +13,6 @@ use crate::machine::{
     Callee, Denied, Fault, Full, Memory, Region, RegionId, Stop, Thread, address, run,
 };
 
-/// Instructions of one call of an operation, at most. A kernel's verifier lets no program run
-/// without an end; this ends one that it would not have let.
-const BUDGET: u64 = 100_000_000;
-
 /// The state is not there. An engine that gives it back as it got it never has this said.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Away;
@@ -483,7 +479,7 @@ impl<'r> Call<'_, 'r> {
 
     pub(super) fn go_on(&mut self, thread: &mut Thread) -> Result<u64, Failed> {
         let code = &self.sched.code;
-        let mut fuel = self.pace.budget(self.cx, BUDGET);
+        let mut fuel = self.pace.budget(self.cx, self.sched.budget);
         loop {
             let mut step = fuel;
             if self.pace.steps() {
@@ -519,7 +515,8 @@ impl<'r> Call<'_, 'r> {
                 Stop::OutOfFuel if fuel > 0 => {}
                 Stop::OutOfFuel => {
                     self.cx.must_wait();
-                    let why = format!("it has run {BUDGET} instructions, and does not end");
+                    let budget = self.sched.budget;
+                    let why = format!("it has run {budget} instructions, and does not end");
                     return Err(Failed::Fault(Box::new(Fault::of_call(thread, code, why))));
                 }
                 Stop::Returned(value) => self.walk_on(thread, Some(value))?,

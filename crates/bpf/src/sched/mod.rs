@@ -24,6 +24,7 @@ mod others;
 mod percpu;
 mod race;
 mod state;
+pub mod trial;
 
 use std::fmt;
 
@@ -73,6 +74,9 @@ pub enum LoadError {
     Full(#[from] Full),
 }
 
+/// Instructions of one call of an operation, at most, unless somebody wants less.
+const BUDGET: u64 = 100_000_000;
+
 /// A compiled scheduler.
 pub struct BpfScheduler {
     image: Image,
@@ -97,6 +101,8 @@ pub struct BpfScheduler {
     /// As it is when it is attached.
     initial: Inner,
     interleave: Interleave,
+    /// [`BpfScheduler::budgeted`].
+    budget: u64,
 }
 
 impl fmt::Debug for BpfScheduler {
@@ -171,7 +177,15 @@ impl BpfScheduler {
             bases,
             initial,
             interleave: Interleave::Off,
+            budget: BUDGET,
         })
+    }
+
+    /// Ends it when one call of an operation has run so many instructions, and not 100 million. A
+    /// kernel's verifier lets no program run without an end; this ends one that it would not have let.
+    pub fn budgeted(mut self, instructions: u64) -> Self {
+        self.budget = instructions;
+        self
     }
 
     /// As a sub-scheduler, of the cgroup with this path.
