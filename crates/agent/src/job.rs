@@ -8,7 +8,7 @@ use scxlab_protocol::{Hello, Job, Record, Task};
 
 use crate::object::Wrong;
 use crate::report::Report;
-use crate::{claims, cost, kernel, run};
+use crate::{claims, cost, kernel, run, test_run};
 
 /// Does the job in `file`. The last record is [`Record::Done`], whatever happened.
 pub fn run(file: &Path, report: &Report) {
@@ -33,6 +33,7 @@ fn perform(job: &Job, report: &Report) -> Result<()> {
     match &job.task {
         Task::Cost(plan) => cost::measure(job, plan, report),
         Task::Probe => Ok(()),
+        Task::TestRun { programs } => test_run::run(programs, report),
         Task::Run(task) => run::run(job, task, report),
         Task::Claims { objects, only } => claims::check(job, objects, only, report),
     }

@@ -3,7 +3,7 @@
 //!
 //! [`init`] is the way in for a VM and [`host`] for a host; both come to [`job::run`], which has the
 //! workload played by [`play`]. [`run`] is one scheduler under one workload, [`claims`] the contract,
-//! [`cost`] what tids cost.
+//! [`cost`] what tids cost, [`test_run`] what the kernel makes of programs without an object.
 
 pub mod attached;
 pub mod claims;
@@ -20,3 +20,4 @@ pub mod play;
 pub mod report;
 pub mod run;
 pub mod stop;
+pub mod test_run;

@@ -1,5 +1,5 @@
 //! Where the fuzzers begin: what real objects have. `seeds INTO OBJECT...` writes it to
-//! `INTO/object`, `INTO/btf` and `INTO/machine`.
+//! `INTO/object`, `INTO/btf`, `INTO/machine` and `INTO/scheduler`.
 
 use std::error::Error;
 use std::path::Path;
@@ -7,6 +7,7 @@ use std::{env, fs};
 
 use scxlab_bpf::abi::{Abi, Version};
 use scxlab_bpf::object::{Object, Target as _};
+use scxlab_bpf::sched::trial;
 
 /// No fuzzer gets far with more instructions.
 const INSNS: usize = 200;
@@ -29,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let object = Object::parse(&bytes)?;
         put("btf", &name, &object.btf().to_bytes())?;
         let image = object.load(&Abi::new(Version::V7_2)?)?;
+        put("scheduler", &name, &trial::seed(&image))?;
         for function in &image.functions {
             let insns = &image.insns[function.start..][..function.len.min(INSNS)];
             let bytes: Vec<u8> = insns.iter().flat_map(|insn| insn.write()).collect();

@@ -8,6 +8,7 @@ use scxlab_bpf::abi::{Abi, Version};
 use scxlab_bpf::insn::Insn;
 use scxlab_bpf::machine;
 use scxlab_bpf::object::Target as _;
+use scxlab_bpf::sched;
 use scxlab_bpf::trial;
 
 /// Gives each input of a target to what reads it.
@@ -34,6 +35,13 @@ fn types() {
     let kernel = Abi::new(Version::V7_2).expect("the declarations make sense");
     trial::btf(&kernel.btf().to_bytes());
     each("btf", trial::btf);
+}
+
+#[test]
+fn schedulers() {
+    let exit = Insn { code: 0x95, ..Insn::default() };
+    sched::trial::trial(&[[0; 8], exit.write()].concat());
+    each("scheduler", sched::trial::trial);
 }
 
 #[test]

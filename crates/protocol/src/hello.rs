@@ -84,8 +84,12 @@ impl Hello {
 }
 
 /// A digest of what is said, so that nobody has to remember to count it up.
-const PROTOCOL: u32 =
-    digest(&[include_bytes!("cost.rs"), include_bytes!("job.rs"), include_bytes!("record.rs")]);
+const PROTOCOL: u32 = digest(&[
+    include_bytes!("cost.rs"),
+    include_bytes!("job.rs"),
+    include_bytes!("record.rs"),
+    include_bytes!("test_run.rs"),
+]);
 
 /// FNV-1a (Fowler, Noll and Vo).
 const fn digest(texts: &[&[u8]]) -> u32 {

@@ -32,6 +32,12 @@ pub enum Task {
     },
     /// Measure what tids cost, the kernel's own and the portable ones.
     Cost(CostPlan),
+    /// Run programs of raw instructions, and say what comes of each: what the machine for compiled
+    /// schedulers is compared with.
+    TestRun {
+        /// The programs, as the agent sees the file: [`TestRuns`](crate::TestRuns).
+        programs: PathBuf,
+    },
     /// Say which kernel this is, and no more.
     Probe,
 }

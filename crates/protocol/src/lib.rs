@@ -10,8 +10,10 @@ mod cost;
 mod hello;
 mod job;
 mod record;
+mod test_run;
 
 pub use cost::{Cost, CostPlan, Lookups, Tids, Timed};
 pub use hello::{Build, Hello, OtherBuild};
 pub use job::{Job, Run, Setting, Task, WorkloadSource};
 pub use record::{Counts, Exit, Finding, Kernel, Lost, Record, TidCounts, Verdict};
+pub use test_run::{Bytes, TestData, TestOutcome, TestProgram, TestRuns};

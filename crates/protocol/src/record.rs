@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Cost;
 use crate::hello::Hello;
+use crate::{Cost, TestOutcome};
 
 /// One line of the agent's answer. Times are in ns since the scheduler was attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,11 @@ pub enum Record {
     Claim(Finding),
     /// What tids cost was measured once more.
     Cost(Cost),
+    /// The next programs were run.
+    TestRuns {
+        /// What came of each, in their order.
+        outcomes: Vec<TestOutcome>,
+    },
     /// The kernel or libbpf refused the scheduler.
     Refused {
         /// What was tried.

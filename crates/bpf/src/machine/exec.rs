@@ -238,6 +238,13 @@ fn interpret<K: Kernel>(
                 let addr = regs[s].wrapping_add(op.off as i64 as u64);
                 let bytes = match near::<$n>(stack, top, memory, addr) {
                     Some(bytes) => *bytes,
+                    None if op.imm == atomic::LOAD_ACQ => {
+                        match far.load_acquire::<$n, K>(stack, memory, kernel, addr) {
+                            Ok(Some(bytes)) => bytes,
+                            Ok(None) => continue,
+                            Err(denied) => fault!(addr, $n, false, denied),
+                        }
+                    }
                     None => match far.load::<$n, K>(stack, memory, kernel, addr) {
                         Ok(bytes) => bytes,
                         Err(denied) => fault!(addr, $n, false, denied),

@@ -58,8 +58,12 @@ pub enum Null {
 /// What an access to an arena does where no page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArenaFault {
-    /// As on kernels: a load reads zero, anything else changes nothing, and the program goes on.
+    /// As on kernels from 7.2 on: whatever is loaded is zero, also what an atomic operation fetches,
+    /// nothing else happens, and the program goes on (`bpf_atomic_load_reg()`).
     Skip,
+    /// As on x86-64 before 7.2: the same, but that an atomic operation, a load with `acquire` among
+    /// them, leaves the register that it would load as it is.
+    SkipAtomics,
     /// It faults.
     Fault,
 }

@@ -16,10 +16,6 @@ use crate::machine::{
     Callee, Denied, Fault, Full, Memory, Region, RegionId, Stop, Thread, address, run,
 };
 
-/// Instructions of one call of an operation, at most. A kernel's verifier lets no program run
-/// without an end; this ends one that it would not have let.
-const BUDGET: u64 = 100_000_000;
-
 /// An argument of an operation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Arg<'a, 'r> {
@@ -223,7 +219,7 @@ impl BpfScheduler {
         if let Some(races) = &mut inner.races {
             races.begin(cpu, rq);
         }
-        let fuel = pace.budget(cx, BUDGET);
+        let fuel = pace.budget(cx, self.budget);
         let mut call = Call {
             sched: self,
             cx,
@@ -473,7 +469,8 @@ impl<'r> Call<'_, 'r> {
                 Stop::OutOfFuel if self.fuel > 0 => {}
                 Stop::OutOfFuel => {
                     self.cx.must_wait();
-                    let why = format!("it has run {BUDGET} instructions, and does not end");
+                    let budget = self.sched.budget;
+                    let why = format!("it has run {budget} instructions, and does not end");
                     return Err(Failed::Fault(Box::new(Fault::of_call(thread, code, why))));
                 }
                 Stop::Returned(value) => self.walk_on(thread, Some(value))?,

@@ -28,6 +28,7 @@ mod others;
 mod percpu;
 mod race;
 mod state;
+pub mod trial;
 mod twin;
 
 use std::fmt;
@@ -79,6 +80,9 @@ pub enum LoadError {
     Full(#[from] Full),
 }
 
+/// Instructions of one call of an operation, at most, unless somebody wants less.
+const BUDGET: u64 = 100_000_000;
+
 /// A compiled scheduler.
 pub struct BpfScheduler {
     image: Image,
@@ -105,6 +109,8 @@ pub struct BpfScheduler {
     interleave: Interleave,
     /// Programs that were cloned in their middle.
     twins: AtomicU64,
+    /// [`BpfScheduler::budgeted`].
+    budget: u64,
 }
 
 impl fmt::Debug for BpfScheduler {
@@ -180,7 +186,15 @@ impl BpfScheduler {
             initial,
             interleave: Interleave::Off,
             twins: AtomicU64::new(0),
+            budget: BUDGET,
         })
+    }
+
+    /// Ends it when one call of an operation has run so many instructions, and not 100 million. A
+    /// kernel's verifier lets no program run without an end; this ends one that it would not have let.
+    pub fn budgeted(mut self, instructions: u64) -> Self {
+        self.budget = instructions;
+        self
     }
 
     /// As a sub-scheduler, of the cgroup with this path.

@@ -324,7 +324,7 @@ fn an_arenas_pointers() {
 
 #[test]
 fn where_an_arena_has_no_page() {
-    // Loads read zero, nothing else happens: not even to what an atomic operation fetches.
+    // Loads read zero, also those of atomic operations; nothing else happens.
     let program = [
         insn(ALU64 | 0xb0, 1, 0, 0, 0x2620_2ffc),
         cast(1, 1, CAST_KERNEL),
@@ -334,6 +334,8 @@ fn where_an_arena_has_no_page() {
         ldx(W, 0, 1, 0),
         stx(W, 1, 0, 2),
         insn(STX | ATOMIC | W, 1, 3, 0, 0x01),
+        mov(8, 8),
+        insn(STX | ATOMIC | W, 8, 1, 0, 0x100),
         // Half of it is there.
         ldx(DW, 4, 1, -4096),
         stx(DW, 1, -4096, 2),
@@ -347,15 +349,24 @@ fn where_an_arena_has_no_page() {
     let mut owner = Owner::default();
     assert!(matches!(machine.run_with(&mut owner), Stop::Call(..)));
     let regs = machine.thread.registers();
-    assert_eq!((regs[0], regs[3], regs[4], regs[5]), (0, 7, 0, 0x0101_0101));
+    assert_eq!((regs[0], regs[3], regs[8]), (0, 0, 0));
+    assert_eq!((regs[4], regs[5]), (0, 0x0101_0101));
     let expected = [
         "arena 0x7f7d26202ffc false",
         "arena 0x7f7d26202ffc true",
         "arena 0x7f7d26202ffc true",
+        "arena 0x7f7d26202ffc false",
         "arena 0x7f7d26201ffc false",
         "arena 0x7f7d26201ffc true",
     ];
     assert_eq!(owner.log, expected);
+
+    // Older kernels leave alone what an atomic operation would load.
+    let (mut machine, _) = with_arena(&program, 0);
+    let mut owner = Owner { arena: Some(ArenaFault::SkipAtomics), ..Owner::default() };
+    assert!(matches!(machine.run_with(&mut owner), Stop::Call(..)));
+    let regs = machine.thread.registers();
+    assert_eq!((regs[0], regs[3], regs[8], regs[4]), (0, 7, 8, 0));
 
     let (mut machine, _) = with_arena(&program, 0);
     let mut owner = Owner { arena: Some(ArenaFault::Fault), ..Owner::default() };

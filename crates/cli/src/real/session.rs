@@ -123,6 +123,7 @@ fn hear(
             | Record::Doing { .. }
             | Record::Claim(_)
             | Record::Cost(_)
+            | Record::TestRuns { .. }
             | Record::Done => {}
         }
     }

@@ -31,6 +31,23 @@ impl Far {
         Ok(bytes)
     }
 
+    /// A load with `acquire`, which is an atomic operation: nothing where it loads nothing.
+    #[inline(never)]
+    pub(super) fn load_acquire<const N: usize, K: Kernel>(
+        self,
+        stack: &[u8],
+        memory: &Memory,
+        kernel: &mut K,
+        addr: u64,
+    ) -> Result<Option<[u8; N]>, Denied> {
+        if let Some(to) = self.resolve(kernel, addr)?
+            && let Some(hole) = memory.arena_hole(kernel, to, N, false)
+        {
+            return hole.map(|value| value.map(|_| [0; N]));
+        }
+        self.load(stack, memory, kernel, addr).map(Some)
+    }
+
     #[inline(never)]
     pub(super) fn store<const N: usize, K: Kernel>(
         self,
@@ -49,7 +66,7 @@ impl Far {
         self.store_rare(stack, memory, kernel, addr, N, u64::from_le_bytes(value))
     }
 
-    /// Changes a number, and returns what it was; nothing where nothing happened.
+    /// Changes a number, and returns what is loaded: what it was, if anything.
     #[inline(never)]
     pub(super) fn change<K: Kernel>(
         self,
@@ -65,7 +82,7 @@ impl Far {
             None => return Err(Denied::Null),
         };
         if let Some(hole) = memory.arena_hole(kernel, addr, size, true) {
-            return hole.map(|()| None);
+            return hole;
         }
         let old = self.load_rare(stack, memory, kernel, addr, size)?;
         self.store_rare(stack, memory, kernel, addr, size, change(old))?;

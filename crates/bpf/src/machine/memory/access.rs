@@ -269,8 +269,8 @@ impl Memory {
         size: usize,
     ) -> Result<u64, Denied> {
         let mut bytes = [0; 8];
-        if let Some(skip) = self.arena_hole(kernel, addr, size, false) {
-            return skip.map(|()| 0);
+        if let Some(hole) = self.arena_hole(kernel, addr, size, false) {
+            return hole.map(|_| 0);
         }
         self.read(kernel, addr, &mut bytes[..size])?;
         Ok(u64::from_le_bytes(bytes))
@@ -284,13 +284,14 @@ impl Memory {
         size: usize,
         value: u64,
     ) -> Result<(), Denied> {
-        if let Some(skip) = self.arena_hole(kernel, addr, size, true) {
-            return skip;
+        if let Some(hole) = self.arena_hole(kernel, addr, size, true) {
+            return hole.map(|_| ());
         }
         self.write(kernel, addr, &value.to_le_bytes()[..size])
     }
 
-    /// Whether an access touches a page of an arena that is not there, and what then. One access
+    /// Whether an access touches a page of an arena that is not there, and what then: of an atomic
+    /// operation, what it loads, if it does. One access
     /// is done as a whole or not at all. Beside an arena there is no page either, as far as an
     /// instruction's offset reaches (`GUARD_SZ`).
     pub(in crate::machine) fn arena_hole<K: Kernel>(
@@ -299,7 +300,7 @@ impl Memory {
         addr: u64,
         size: usize,
         write: bool,
-    ) -> Option<Result<(), Denied>> {
+    ) -> Option<Result<Option<u64>, Denied>> {
         let index = address::index(addr) as usize;
         let offset = address::offset(addr);
         let arena = |index: usize| match self.slots.get(index)?.backing {
@@ -320,7 +321,8 @@ impl Memory {
             _ => return None,
         };
         Some(match kernel.arena_fault(user_addr, write) {
-            ArenaFault::Skip => Ok(()),
+            ArenaFault::Skip => Ok(Some(0)),
+            ArenaFault::SkipAtomics => Ok(None),
             ArenaFault::Fault => Err(Denied::NoPage),
         })
     }

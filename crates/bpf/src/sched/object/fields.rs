@@ -1,7 +1,8 @@
 //! Which field of an object is at which byte, as tables.
 
 use crate::abi::source::Source;
-use crate::abi::{Abi, FieldAt};
+use crate::abi::{Abi, FieldAt, Version};
+use crate::machine::ArenaFault;
 
 /// The structures of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +134,8 @@ pub(in crate::sched) struct Layouts {
     pub cpu_controller: u64,
     /// `p->scx.flags` has a field of 2 bits for the state, as before 7.1.
     pub old_flags: bool,
+    /// What happens where an arena has no page.
+    pub arena_fault: ArenaFault,
 }
 
 impl Layouts {
@@ -162,6 +165,10 @@ impl Layouts {
             local_dsq: at("rq", "scx.local_dsq")?,
             cpu_controller: abi.number("cpu_cgrp_id").unwrap_or(1) as u64,
             old_flags: abi.number("SCX_TASK_INIT_BEGIN").is_none(),
+            arena_fault: match abi.version() >= Version::V7_2 {
+                true => ArenaFault::Skip,
+                false => ArenaFault::SkipAtomics,
+            },
         })
     }
 

@@ -5,7 +5,7 @@ use scxlab_engine::{CpuId, Cpumask, Cx, Task, flags::ent};
 use super::fields::{Field, Layouts, Written};
 use super::{Mask, Object, Objects, Variable, level, of_task};
 use crate::abi::source::{self, Source};
-use crate::machine::{Kernel, Null, RegionId};
+use crate::machine::{ArenaFault, Kernel, Null, RegionId};
 use crate::sched::clock;
 
 /// The engine and what stands for its objects.
@@ -86,6 +86,10 @@ impl Kernel for Outside<'_, '_> {
     /// load.
     fn null(&mut self) -> Null {
         Null::Zero
+    }
+
+    fn arena_fault(&mut self, _: u64, _: bool) -> ArenaFault {
+        self.layouts.arena_fault
     }
 }
 
