@@ -37,6 +37,9 @@ pub fn setup(root: &Path, versions: &[String], install: bool) -> Result<()> {
 pub fn test(root: &Path, install: bool) -> Result<()> {
     let versions: Vec<_> = TESTED.iter().map(|&version| version.to_owned()).collect();
     setup(root, &versions, install)?;
+    let machine = ["test", "--release", "--package", "scxlab-bpf", "--features", "real-kernels"];
+    let differential = ["--test", "differential", "--", "--nocapture", "--test-threads", "1"];
+    cargo(root, &[&machine[..], &differential].concat(), &[])?;
     cargo(
         root,
         &[
