@@ -295,6 +295,9 @@ fn interpret<K: Kernel>(
                     match old {
                         Some(old) if op.imm == atomic::CMPXCHG => regs[0] = old.into(),
                         Some(old) if op.imm & atomic::FETCH != 0 => regs[s] = old.into(),
+                        // The verifier has the upper half cleared after each one of 32 bits, whether
+                        // it has loaded anything or not (`bpf_opt_subreg_zext_lo32_rnd_hi32()`).
+                        None if op.imm == atomic::CMPXCHG => regs[0] = (regs[0] as $int).into(),
                         _ => {}
                     }
                 }};

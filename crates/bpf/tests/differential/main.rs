@@ -24,8 +24,10 @@ use self::generate::{ARENA_AT, Trial, VALUE};
 const TRIALS: (u64, u64) = (1, 1500);
 /// How often each is run.
 const INPUTS: usize = 4;
-/// Of a hundred programs, the kernel accepts at least so many.
+/// Of a hundred programs, a kernel accepts at least so many.
 const ACCEPTED: usize = 95;
+/// And 6.16, which takes the frame to hold less.
+const ACCEPTED_BY_6_16: usize = 80;
 
 /// What a kernel makes of programs, in their order; and its release.
 fn theirs(kernel: &str, trials: &[Trial]) -> (String, Vec<TestOutcome>) {
@@ -128,8 +130,9 @@ fn trials() -> Vec<Trial> {
     (first..first + count).map(|seed| Trial::new(seed, INPUTS)).collect()
 }
 
-/// Compares all of them with a kernel, in whose arenas are holes of this kind.
-fn compare(kernel: &str, holes: ArenaFault) {
+/// Compares all of them with a kernel, in whose arenas are holes of this kind, and that accepts at least
+/// so many of a hundred.
+fn compare(kernel: &str, holes: ArenaFault, least: usize) {
     let trials = trials();
     let (release, outcomes) = theirs(kernel, &trials);
     let (mut accepted, mut runs, mut jited, mut steps) = (0, 0, 0, 0);
@@ -188,19 +191,24 @@ fn compare(kernel: &str, holes: ArenaFault) {
             trial.functions.iter().map(|function| function.start).collect::<Vec<_>>(),
         );
     }
-    assert!(accepted * 100 >= trials.len() * ACCEPTED, "too few were accepted to show much");
+    assert!(accepted * 100 >= trials.len() * least, "too few were accepted to show much");
     let missing: Vec<_> = wanted().difference(&seen).cloned().collect();
     assert!(missing.is_empty(), "no accepted program executes: {missing:?}");
 }
 
 #[test]
 fn as_on_linux_7_2() {
-    compare("7.2", ArenaFault::Skip);
+    compare("7.2", ArenaFault::Skip, ACCEPTED);
 }
 
 #[test]
 fn as_on_linux_7_1() {
-    compare("7.1", ArenaFault::SkipAtomics);
+    compare("7.1", ArenaFault::SkipAtomics, ACCEPTED);
+}
+
+#[test]
+fn as_on_linux_6_16() {
+    compare("6.16", ArenaFault::SkipAtomics, ACCEPTED_BY_6_16);
 }
 
 /// A difference would be found.
