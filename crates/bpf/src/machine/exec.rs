@@ -287,7 +287,10 @@ fn interpret<K: Kernel>(
                         None => {
                             let change = |old: u64| u64::from(new(old as $int));
                             match far.change(stack, memory, kernel, addr, $n, change) {
-                                Ok(old) => old.map(|old| old as $int),
+                                Ok(old) => old.map(|old| old as $int).filter(|old| {
+                                    let stored = op.imm == atomic::CMPXCHG && *old == expected;
+                                    !stored || !far.keeps_r0(memory, kernel, addr)
+                                }),
                                 Err(denied) => fault!(addr, $n, true, denied),
                             }
                         }
@@ -295,9 +298,6 @@ fn interpret<K: Kernel>(
                     match old {
                         Some(old) if op.imm == atomic::CMPXCHG => regs[0] = old.into(),
                         Some(old) if op.imm & atomic::FETCH != 0 => regs[s] = old.into(),
-                        // The verifier has the upper half cleared after each one of 32 bits, whether
-                        // it has loaded anything or not (`bpf_opt_subreg_zext_lo32_rnd_hi32()`).
-                        None if op.imm == atomic::CMPXCHG => regs[0] = (regs[0] as $int).into(),
                         _ => {}
                     }
                 }};

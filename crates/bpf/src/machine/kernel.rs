@@ -40,6 +40,13 @@ pub trait Kernel {
         let _ = (user_addr, write);
         ArenaFault::Skip
     }
+
+    /// Whether a cmpxchg of 32 bits in an arena leaves the upper half of r0 as it is if it stores, as
+    /// x86-64's instruction does. Before 7.2 the verifier did not see that it had to be cleared
+    /// (`is_cmpxchg_insn()`).
+    fn keeps_r0(&mut self) -> bool {
+        false
+    }
 }
 
 /// What an access to the NULL page does.

@@ -332,6 +332,12 @@ impl Memory {
         })
     }
 
+    /// Whether an address is one of an arena.
+    pub(in crate::machine) fn is_in_arena(&self, addr: u64) -> bool {
+        let slot = RegionId::of(addr).and_then(|id| self.slots.get(id.index()));
+        slot.is_some_and(|slot| matches!(slot.backing, Backing::Arena(..)))
+    }
+
     /// Where an address is.
     pub fn place(&self, addr: u64) -> Place {
         let Some(id) = RegionId::of(addr) else { return Place::Nowhere };

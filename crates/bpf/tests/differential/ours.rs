@@ -33,6 +33,10 @@ impl Kernel for Outside {
     fn arena_fault(&mut self, _: u64, _: bool) -> ArenaFault {
         self.0
     }
+
+    fn keeps_r0(&mut self) -> bool {
+        self.0 == ArenaFault::SkipAtomics
+    }
 }
 
 /// A machine that runs a program once.

@@ -50,6 +50,10 @@ impl Kernel for Owner {
         self.log.push(format!("arena {user_addr:#x} {write}"));
         self.arena.unwrap_or(ArenaFault::Skip)
     }
+
+    fn keeps_r0(&mut self) -> bool {
+        self.arena == Some(ArenaFault::SkipAtomics)
+    }
 }
 
 /// One program that loads and stores in all ways, in 64 bytes at r1. Returns a sum of all loads.
@@ -319,6 +323,35 @@ fn an_arenas_pointers() {
     ] {
         let program = [&imm64(1, from)[..], &[cast(0, 1, how), EXIT]].concat();
         assert_eq!(with_arena(&program, 0).0.exit(), to, "{from:#x}");
+    }
+}
+
+/// In an arena, kernels before 7.2 let what is above 32 bits of r0 be where cmpxchg stores.
+#[test]
+fn cmpxchg_in_an_arena() {
+    let cmpxchg = |found: i32| {
+        let [low, high] = imm64(0, 9 << 32 | 7);
+        [
+            insn(ALU64 | 0xb0, 1, 0, 0, 0x2620_1ffc),
+            cast(1, 1, CAST_KERNEL),
+            st(W, 1, 0, found),
+            mov(2, 6),
+            low,
+            high,
+            insn(STX | ATOMIC | W, 1, 2, 0, 0xf1),
+            EXIT,
+        ]
+    };
+    for (found, arena, r0) in [
+        (7, ArenaFault::Skip, 7),
+        (7, ArenaFault::SkipAtomics, 9 << 32 | 7),
+        (8, ArenaFault::Skip, 8),
+        (8, ArenaFault::SkipAtomics, 8),
+    ] {
+        let (mut machine, _) = with_arena(&cmpxchg(found), 0);
+        let mut owner = Owner { arena: Some(arena), ..Owner::default() };
+        let stop = machine.run_with(&mut owner);
+        assert_eq!(stop, Stop::Exit(r0), "{found} {arena:?}");
     }
 }
 

@@ -89,6 +89,13 @@ impl Far {
         Ok(Some(old))
     }
 
+    /// Whether a cmpxchg that stores leaves all of r0 as it is: [`Kernel::keeps_r0`].
+    #[cold]
+    pub(super) fn keeps_r0<K: Kernel>(self, memory: &Memory, kernel: &mut K, addr: u64) -> bool {
+        let at = self.resolve(kernel, addr).ok().flatten();
+        kernel.keeps_r0() && at.is_some_and(|at| memory.is_in_arena(at))
+    }
+
     #[cold]
     fn load_rare<K: Kernel>(
         self,

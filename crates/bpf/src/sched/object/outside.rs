@@ -91,6 +91,10 @@ impl Kernel for Outside<'_, '_> {
     fn arena_fault(&mut self, _: u64, _: bool) -> ArenaFault {
         self.layouts.arena_fault
     }
+
+    fn keeps_r0(&mut self) -> bool {
+        self.layouts.arena_fault == ArenaFault::SkipAtomics
+    }
 }
 
 /// A mask for so many bytes.
