@@ -42,18 +42,28 @@ case " $* " in
     mismatch) echo half > kernel.deb
         echo 'E: Hash Sum mismatch' >&2; exit 100 ;;
     esac
-    cp "$FAKE_IMAGE" kernel.deb ;;
+    case " $* " in
+    *" linux-base-"*) echo CONFIG_HZ=250 > base.deb ;;
+    *) cp "$FAKE_IMAGE" kernel.deb ;;
+    esac ;;
 esac
 "#;
 const APT_CACHE: &str = r#"#!/bin/sh
-[ "$FAKE" = unsigned ] || [ "$FAKE" = offline ] || echo linux-binary-99.1.2-cloud-amd64
+[ "$FAKE" = unsigned ] || [ "$FAKE" = offline ] || {
+    echo linux-binary-99.1.2-cloud-amd64
+    echo linux-base-99.1.2-cloud-amd64
+}
 echo unrelated
 "#;
 const DPKG_DEB: &str = r#"#!/bin/sh
 if [ "$FAKE" = full-unpacked ]; then
     echo 'dpkg-deb: error: failed to write: No space left on device' >&2; exit 2
 fi
-mkdir -p "$3/boot" && cp "$2" "$3/boot/vmlinuz-99.1.2-cloud-amd64"
+case "$2" in
+*/base.deb) into=usr/lib/modules/99.1.2-cloud-amd64/config ;;
+*) into=boot/vmlinuz-99.1.2-cloud-amd64 ;;
+esac
+mkdir -p "$3/$(dirname "$into")" && cp "$2" "$3/$into"
 "#;
 
 impl Machine {
@@ -251,7 +261,11 @@ fn a_kernel_is_fetched_once() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_eq!(text(&output.stderr), "");
     assert_eq!(machine.ours().expect("listed")["native_tid"], true);
-    assert_eq!(machine.files_left(), [&NO_KERNEL[..2], KERNEL, &NO_KERNEL[2..]].concat());
+    let config = "kernels/99.1.2-cloud-amd64/config";
+    let left = [&NO_KERNEL[..2], &[config], KERNEL, &NO_KERNEL[2..]].concat();
+    assert_eq!(machine.files_left(), left);
+    let kernel = machine.ours().expect("listed");
+    assert!(kernel["config"].as_str().expect("a path").ends_with(config), "{kernel}");
 
     // It is there: a download would fail now.
     let again = machine.command("full", &["fetch", "99"]).output().expect("the command starts");
@@ -342,7 +356,7 @@ fn an_interrupted_fetch_tidies_up() {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the command starts");
-        let half = machine.path("cache/partial/kernel.deb");
+        let half = machine.path("cache/partial/linux-binary-99.1.2-cloud-amd64/kernel.deb");
         let started = Instant::now();
         while !half.exists() {
             assert!(started.elapsed() < Duration::from_secs(30), "it does not download");

@@ -50,6 +50,8 @@ Acquire::Languages \"none\";
 pub(crate) struct Package {
     pub name: String,
     pub release: Release,
+    /// Another package, which has the kernel's configuration; without, this one has it.
+    pub config: Option<String>,
 }
 
 /// apt with its state in one directory.
@@ -143,13 +145,13 @@ impl Apt {
     /// Downloads a package into a directory. apt verifies it.
     pub fn download(
         &self,
-        package: &Package,
+        package: &str,
         into: &Path,
         progress: &mut dyn Progress,
     ) -> Result<(), KernelError> {
         let mut command = self.command("apt-get");
-        command.args(["download", &package.name]).current_dir(into);
-        let step = Step::Download { package: package.name.clone() };
+        command.args(["download", package]).current_dir(into);
+        let step = Step::Download { package: package.to_owned() };
         let output = child::run(&mut command, &step, progress)?;
         if full(&output, into) {
             return Err(KernelError::NoSpace { what: "the package", path: into.to_owned() });
@@ -279,7 +281,10 @@ fn choose(names: &[String]) -> Vec<Package> {
             if release.ends_with("-cloud-amd64")
                 && let Some(release) = Release::new(release)
             {
-                packages.push((rank, Package { name: name.clone(), release }));
+                // The configuration moved with it.
+                let config = format!("linux-base-{}", release.as_str());
+                let config = names.contains(&config).then_some(config);
+                packages.push((rank, Package { name: name.clone(), release, config }));
             }
         }
     }
@@ -309,11 +314,16 @@ mod tests {
             "linux-image-7.2.13+deb14-cloud-amd64",
             "linux-binary-7.2.13+deb14-cloud-amd64",
             "linux-binary-7.2.13+deb14-amd64",
+            "linux-base-7.2.13+deb14-cloud-amd64",
             "linux-headers-7.2.13+deb14-cloud-amd64",
             "linux-binary-unsigned-7.4.1+deb14-cloud-amd64",
             "linux-image-6.12.3-cloud-amd64-unsigned",
         ]);
-        let chosen: Vec<_> = choose(&names).into_iter().map(|package| package.name).collect();
+        let packages = choose(&names);
+        let config = packages.iter().find_map(|package| package.config.as_deref());
+        assert_eq!(config, Some("linux-base-7.2.13+deb14-cloud-amd64"));
+        assert_eq!(packages.iter().filter(|package| package.config.is_some()).count(), 1);
+        let chosen: Vec<_> = packages.into_iter().map(|package| package.name).collect();
         assert_eq!(
             chosen,
             [

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! kernels/RELEASE/vmlinuz       an image
+//! kernels/RELEASE/config        the configuration that it was built with, if that was to be had
 //! kernels/RELEASE/kernel.json   what it is, and its checksum
 //! partial/                      work that is not done; removed when it ends, or by the next one
 //! apt/                          what apt knows of the mirror
@@ -26,6 +27,7 @@ use crate::spec::Release;
 use crate::{Features, Kernel, Source};
 
 const IMAGE: &str = "vmlinuz";
+const CONFIG: &str = "config";
 const RECORD: &str = "kernel.json";
 
 /// Where the cache is.
@@ -52,6 +54,8 @@ struct Record {
     #[serde(flatten)]
     stamp: Stamp,
     sha256: String,
+    /// The checksum of its configuration, empty if it has none. Records that are older say nothing.
+    config_sha256: Option<String>,
 }
 
 /// What changes when a file is written.
@@ -147,12 +151,29 @@ impl Cache {
                 return Err("its image is damaged: it is not the one that was put there".into());
             }
         }
+        let sum = record.config_sha256.filter(|sum| !sum.is_empty());
+        let config = sum.as_ref().map(|_| dir.join(CONFIG));
+        if let (Care::Checksum, Some(path), Some(sum)) = (care, &config, sum) {
+            let bytes = fs::read(path)
+                .map_err(|error| format!("its configuration cannot be read: {}", reason(&error)))?;
+            if checksum(&bytes) != sum {
+                return Err("its configuration is not the one that was put there".into());
+            }
+        }
         Ok(Kernel {
             release: record.release,
             image,
+            config,
             source: Source::Cache,
             features: record.features,
         })
+    }
+
+    /// Whether its configuration was looked for when it was put there.
+    pub(crate) fn is_whole(&self, release: &Release) -> bool {
+        let path = self.kernels().join(release.as_str()).join(RECORD);
+        let record = fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        record.is_some_and(|record: Record| record.config_sha256.is_some())
     }
 
     /// Begins to change the cache. What another one left undone is removed.
@@ -204,8 +225,14 @@ impl Work<'_> {
         has_room(&self.directory, bytes)
     }
 
-    /// Puts an image in place, all of it or nothing, and instead of one of the same release.
-    pub(crate) fn put(&self, bytes: &[u8], found: &Image) -> Result<Kernel, KernelError> {
+    /// Puts an image in place, and its configuration, all of it or nothing, and instead of one of the
+    /// same release.
+    pub(crate) fn put(
+        &self,
+        bytes: &[u8],
+        found: &Image,
+        config: Option<&Path>,
+    ) -> Result<Kernel, KernelError> {
         let staged = self.directory.join("staged");
         let place = self.cache.kernels().join(found.release.as_str());
         let failed =
@@ -215,11 +242,19 @@ impl Work<'_> {
 
         let image = staged.join(IMAGE);
         write(&image, bytes).map_err(|error| failed(&image, error))?;
+        let mut config_sha256 = String::new();
+        if let Some(path) = config {
+            let text = fs::read(path).map_err(|error| KernelError::unreadable(path, error))?;
+            config_sha256 = checksum(&text);
+            let path = staged.join(CONFIG);
+            write(&path, &text).map_err(|error| failed(&path, error))?;
+        }
         let record = Record {
             release: found.release.to_string(),
             features: found.features,
             stamp: Stamp::of(&image).map_err(|error| failed(&image, error))?,
             sha256: checksum(bytes),
+            config_sha256: Some(config_sha256),
         };
         let text = serde_json::to_string_pretty(&record)
             .map_err(|error| failed(&image, io::Error::other(error)))?;
@@ -284,7 +319,7 @@ mod tests {
     fn put(cache: &Cache, names: &[&str]) -> Kernel {
         let bytes = synthetic::kernel(RELEASE, names);
         let found = image::inspect(&bytes).expect("an image");
-        cache.begin().expect("begun").put(&bytes, &found).expect("put")
+        cache.begin().expect("begun").put(&bytes, &found, None).expect("put")
     }
 
     fn load(cache: &Cache, care: Care) -> Result<Kernel, String> {
@@ -341,6 +376,31 @@ mod tests {
             fs::write(&record, text).expect("written");
             assert!(load(&cache, Care::Glance).expect_err(text).contains("is damaged"));
         }
+    }
+
+    #[test]
+    fn a_configuration_is_kept_beside_its_image() {
+        let home = tempfile::tempdir().expect("a directory");
+        let cache = Cache::at(home.path().join("cache"));
+        let text = home.path().join("config-99");
+        fs::write(&text, "CONFIG_HZ=250\n").expect("written");
+        let bytes = synthetic::kernel(RELEASE, &["sched_ext_ops"]);
+        let found = image::inspect(&bytes).expect("an image");
+        let put = |config| cache.begin().expect("begun").put(&bytes, &found, config).expect("put");
+        let config = put(Some(&text)).config.expect("it has one");
+        assert_eq!(fs::read_to_string(&config).expect("text"), "CONFIG_HZ=250\n");
+        fs::write(&config, "CONFIG_HZ=100\n").expect("written");
+        assert!(load(&cache, Care::Glance).is_ok());
+        let error = load(&cache, Care::Checksum).expect_err("changed");
+        assert!(error.contains("its configuration is not the one"), "{error}");
+        assert_eq!(put(None).config, None);
+        // One that was put there before configurations were kept.
+        let release = Release::new(RELEASE).expect("a release");
+        assert!(cache.is_whole(&release));
+        let record = config.with_file_name(RECORD);
+        let older = fs::read_to_string(&record).expect("text");
+        fs::write(&record, older.replace("config_sha256", "else")).expect("written");
+        assert!(!cache.is_whole(&release) && load(&cache, Care::Checksum).is_ok());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::Kernel;
 use crate::apt::{Apt, Package};
 use crate::cache::{Cache, Care, Work};
 use crate::child;
+use crate::config;
 use crate::error::KernelError;
 use crate::image;
 use crate::progress::{Progress, Step};
@@ -40,7 +41,9 @@ pub(crate) fn fetch(
             }
         });
     };
-    if let Ok(kernel) = cache.load(&package.release, Care::Checksum) {
+    if let Ok(kernel) = cache.load(&package.release, Care::Checksum)
+        && cache.is_whole(&package.release)
+    {
         return Ok(kernel);
     }
     get(package, &apt, &work, progress)
@@ -56,10 +59,18 @@ fn get(
         package: package.name.clone(),
         reason: reason.to_string(),
     };
-    apt.download(package, work.directory(), progress)?;
-    let deb = downloaded(work.directory()).ok_or_else(|| broken(&"apt did not download it"))?;
     let unpacked = work.directory().join("unpacked");
-    unpack(&deb, &unpacked, progress)?;
+    for name in std::iter::once(&package.name).chain(&package.config) {
+        let into = work.directory().join(name);
+        fs::create_dir(&into)
+            .map_err(|error| KernelError::writing("the package", &into, &error))?;
+        apt.download(name, &into, progress)?;
+        let deb = downloaded(&into).ok_or_else(|| KernelError::BrokenPackage {
+            package: name.clone(),
+            reason: "apt did not download it".into(),
+        })?;
+        unpack(&deb, &unpacked, progress)?;
+    }
 
     progress.at(&Step::Check, None);
     let path = image_in(&unpacked, package).ok_or_else(|| broken(&"there is no image in it"))?;
@@ -74,7 +85,21 @@ fn get(
     if progress.interrupted() {
         return Err(KernelError::Interrupted);
     }
-    work.put(&bytes, &found)
+    work.put(&bytes, &found, config_in(&unpacked, package).as_deref())
+}
+
+/// Where packages have the configuration; one without it can be used all the same.
+fn config_in(unpacked: &Path, package: &Package) -> Option<PathBuf> {
+    let release = package.release.as_str();
+    let places = [
+        format!("boot/config-{release}"),
+        format!("usr/lib/modules/{release}/config"),
+        format!("lib/modules/{release}/config"),
+    ];
+    let paths = places.into_iter().map(|path| unpacked.join(path));
+    // No link: it could lead out of the package.
+    let mut files = paths.filter(|path| path.symlink_metadata().is_ok_and(|file| file.is_file()));
+    files.find(|path| config::is_one(path))
 }
 
 /// Where packages have had their image.

@@ -10,6 +10,7 @@ mod apt;
 mod btf;
 mod cache;
 mod child;
+mod config;
 mod error;
 mod fetch;
 pub mod image;
@@ -37,6 +38,8 @@ pub struct Kernel {
     pub release: String,
     /// Its image.
     pub image: PathBuf,
+    /// The configuration that it was built with, if that is beside the image.
+    pub config: Option<PathBuf>,
     /// Where it was found.
     pub source: Source,
     /// What it can do.
@@ -118,5 +121,6 @@ pub fn add(path: &Path) -> Result<Kernel, KernelError> {
         let release = found.release.to_string();
         return Err(KernelError::NoSchedExt { path: path.to_owned(), release });
     }
-    Cache::of_the_user()?.begin()?.put(&bytes, &found)
+    let config = config::beside(path, found.release.as_str());
+    Cache::of_the_user()?.begin()?.put(&bytes, &found, config.as_deref())
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cache::{Cache, Care};
+use crate::config;
 use crate::error::KernelError;
 use crate::image;
 use crate::spec::{Release, Version};
@@ -123,7 +124,9 @@ fn inspect(path: &Path, source: Source) -> Result<Kernel, KernelError> {
     let found = image::inspect(&bytes)
         .map_err(|error| KernelError::BadImage { path: path.to_owned(), error })?;
     let image = std::path::absolute(path).map_err(|error| KernelError::unreadable(path, error))?;
-    Ok(Kernel { release: found.release.to_string(), image, source, features: found.features })
+    let release = found.release.to_string();
+    let config = config::beside(&image, &release);
+    Ok(Kernel { release, image, config, source, features: found.features })
 }
 
 fn require_sched_ext(kernel: Kernel) -> Result<Kernel, KernelError> {
@@ -164,7 +167,7 @@ mod tests {
     fn cache(places: &Places, release: &str) {
         let bytes = synthetic::kernel(release, SCX);
         let found = image::inspect(&bytes).expect("an image");
-        places.cache.begin().expect("begun").put(&bytes, &found).expect("put");
+        places.cache.begin().expect("begun").put(&bytes, &found, None).expect("put");
     }
 
     fn install(places: &Places, release: &str, names: &[&str]) {

@@ -48,8 +48,8 @@ impl ClaimsPlan {
         let place = match &args.on {
             Place::Vm(kernel) => {
                 let machine = MachineArgs { accel: args.accel, ..MachineArgs::default() };
-                let (machine, release) = place::vm(kernel, &machine)?;
-                Where::Vm(Box::new(machine), release)
+                let (machine, kernel) = place::vm(kernel, &machine)?;
+                Where::Vm(Box::new(machine), Box::new(kernel))
             }
             _ => Where::Host,
         };

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use scxlab_bpf::abi::Version;
+use scxlab_kernels::Kernel;
 use scxlab_vm::{Accel, Machine};
 
 use crate::args::{MachineArgs, Place, RunArgs};
@@ -15,8 +16,8 @@ const CPUS: u64 = 2;
 /// Where a run happens.
 #[derive(Clone, Debug)]
 pub enum Where {
-    /// In a VM with a kernel of this release.
-    Vm(Box<Machine>, String),
+    /// In a VM with this kernel.
+    Vm(Box<Machine>, Box<Kernel>),
     /// On the host.
     Host,
 }
@@ -29,8 +30,8 @@ impl Where {
             Place::Vm(kernel) => {
                 refuse(machine.hz.is_some(), "--hz", "a stock kernel's ticks are fixed")?;
                 refuse(machine.pid_max.is_some(), "--pid-max", "only the engine has it")?;
-                let (machine, release) = vm(kernel, machine)?;
-                Ok(Self::Vm(Box::new(machine), release))
+                let (machine, kernel) = vm(kernel, machine)?;
+                Ok(Self::Vm(Box::new(machine), Box::new(kernel)))
             }
             _ => {
                 let host = "the host is as it is";
@@ -72,7 +73,7 @@ impl Where {
     /// The engine has none like it.
     pub(super) fn version(&self) -> Result<Version, Failure> {
         let release = match self {
-            Self::Vm(_, release) => release.clone(),
+            Self::Vm(_, kernel) => kernel.release.clone(),
             Self::Host => fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default(),
         };
         let numbers: Vec<_> = release.trim().splitn(3, ['.', '-', '+']).take(2).collect();
@@ -95,8 +96,8 @@ fn refuse(given: bool, option: &str, why: &str) -> Result<(), Failure> {
 /// More CPUs than that a VM is not given.
 const MOST_CPUS: u64 = 64;
 
-/// A VM with such a kernel, and the kernel's release.
-pub(super) fn vm(kernel: &str, args: &MachineArgs) -> Result<(Machine, String), Failure> {
+/// A VM with such a kernel, and the kernel.
+pub(super) fn vm(kernel: &str, args: &MachineArgs) -> Result<(Machine, Kernel), Failure> {
     let cpus = args.cpus.unwrap_or(CPUS);
     if cpus > MOST_CPUS {
         return Err(Failure::wrong(format_args!("--cpus {cpus}: a VM has at most {MOST_CPUS}")));
@@ -127,7 +128,7 @@ pub(super) fn vm(kernel: &str, args: &MachineArgs) -> Result<(Machine, String), 
         llcs,
         memory: args.memory,
         accel,
-        ..Machine::new(kernel.image, cpus as usize)
+        ..Machine::new(kernel.image.clone(), cpus as usize)
     };
-    Ok((machine, kernel.release))
+    Ok((machine, kernel))
 }

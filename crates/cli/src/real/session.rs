@@ -20,6 +20,10 @@ use crate::status::Failure;
 /// The least kind of exit that is an ejection.
 const SCX_EXIT_ERROR: u64 = ExitKind::Error as u64;
 
+/// What to do where a scheduler asks for `CONFIG_*` and nobody knows them.
+const NO_CONFIG: &str = "\nit asks for the kernel's configuration, which is not here: `scxlab kernels fetch \
+                         VERSION` gets it with the kernel; beside an image of your own, name it config-RELEASE";
+
 /// What the agent said, all together.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
@@ -53,13 +57,21 @@ struct Heard {
 /// Runs it to its end.
 pub(super) fn run(plan: &RealPlan, terminal: &Terminal) -> Result<Outcome, Failure> {
     match &plan.place {
-        Where::Vm(machine, _) => in_a_vm(plan, machine, terminal),
+        Where::Vm(machine, kernel) => in_a_vm(plan, machine, kernel, terminal),
         Where::Host => on_the_host(plan, terminal),
     }
 }
 
-fn in_a_vm(plan: &RealPlan, machine: &Machine, terminal: &Terminal) -> Result<Outcome, Failure> {
-    let files = vec![(PathBuf::from(OBJECT), plan.object.clone())];
+fn in_a_vm(
+    plan: &RealPlan,
+    machine: &Machine,
+    kernel: &scxlab_kernels::Kernel,
+    terminal: &Terminal,
+) -> Result<Outcome, Failure> {
+    let mut files = vec![(PathBuf::from(OBJECT), plan.object.clone())];
+    // Where libbpf looks for CONFIG_*.
+    let there = PathBuf::from(format!("/boot/config-{}", kernel.release));
+    files.extend(kernel.config.clone().map(|here| (there, here)));
     let mut guest = guest::boot(machine, plan.job.clone(), files)?;
     let kernel = guest.kernel().clone();
     listen(kernel, || guest.next().map_err(Failure::missing), plan, terminal)
@@ -109,8 +121,13 @@ fn hear(
             Record::Refused { what, why } => {
                 let name = &plan.title;
                 let kernel = &kernel.release;
+                // libbpf's words.
+                let hint = match why.contains("failed to open system Kconfig") {
+                    true => NO_CONFIG,
+                    false => "",
+                };
                 return Err(Failure::failed(format_args!(
-                    "{name}: Linux {kernel} refuses to {what} it: {why}"
+                    "{name}: Linux {kernel} refuses to {what} it: {why}{hint}"
                 )));
             }
             Record::Wrong { why } => {
