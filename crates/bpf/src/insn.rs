@@ -51,6 +51,11 @@ impl Insn {
         self.code & 7
     }
 
+    /// How a load or a store accesses memory, in the high three bits of the code: see [`mode`].
+    pub fn mode(self) -> u8 {
+        self.code & 0xe0
+    }
+
     /// Whether it is the first of the two of a 64-bit immediate load.
     pub fn is_wide(self) -> bool {
         self.code == Self::LOAD_WIDE
@@ -86,6 +91,16 @@ pub mod class {
     pub const JMP32: u8 = 6;
     /// 64-bit arithmetic.
     pub const ALU64: u8 = 7;
+}
+
+/// How loads and stores access memory: [`Insn::mode`].
+pub mod mode {
+    /// As it is.
+    pub const MEM: u8 = 0x60;
+    /// A load that extends the sign.
+    pub const MEMSX: u8 = 0x80;
+    /// An atomic operation.
+    pub const ATOMIC: u8 = 0xc0;
 }
 
 /// What the source register of a 64-bit immediate load, or of a call, says of the immediate

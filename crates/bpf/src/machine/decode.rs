@@ -11,6 +11,8 @@ use self::kinds::{alu_kinds, jump_kinds, move_register, swap};
 use super::address::{self, RegionId};
 use super::code::{Arena, Code, Kind, Op, atomic};
 use crate::image::{Function, MapType};
+use crate::insn::class::{ALU, ALU64, JMP, JMP32, LD, LDX, ST, STX};
+use crate::insn::mode::{ATOMIC, MEM, MEMSX};
 use crate::insn::pseudo;
 use crate::{Image, Insn};
 
@@ -141,24 +143,11 @@ struct Decoder<'a> {
 }
 
 // Parts of an operation's code.
-const CLASS: u8 = 0x07;
 const SOURCE_X: u8 = 0x08;
-const LD: u8 = 0;
-const LDX: u8 = 1;
-const ST: u8 = 2;
-const STX: u8 = 3;
-const ALU: u8 = 4;
-const JMP: u8 = 5;
-const JMP32: u8 = 6;
-const ALU64: u8 = 7;
 /// `BPF_LD | BPF_IMM | BPF_DW`.
 const LD_IMM64: u8 = 0x18;
-const MODE: u8 = 0xe0;
 const ABS: u8 = 0x20;
 const IND: u8 = 0x40;
-const MEM: u8 = 0x60;
-const MEMSX: u8 = 0x80;
-const ATOMIC: u8 = 0xc0;
 const SIZE: u8 = 0x18;
 const JA: u8 = 0x00;
 const CALL: u8 = 0x80;
@@ -204,7 +193,7 @@ impl Decoder<'_> {
 
     fn insn(&self, at: usize) -> Result<Op, Refused> {
         let insn = self.image.insns[at];
-        let class = insn.code & CLASS;
+        let class = insn.class();
         // In an immediate load the source is no register.
         let params = match class {
             LDX => insn.src,
@@ -229,7 +218,7 @@ impl Decoder<'_> {
     }
 
     fn alu(&self, insn: Insn) -> Result<Op, Refused> {
-        let wide = insn.code & CLASS == ALU64;
+        let wide = insn.class() == ALU64;
         let x = insn.code & SOURCE_X != 0;
         let reserved = Err(Refused::Reserved(insn.code));
         writes(insn.dst)?;
@@ -290,7 +279,7 @@ impl Decoder<'_> {
     }
 
     fn jump(&self, at: usize, insn: Insn) -> Result<Op, Refused> {
-        let wide = insn.code & CLASS == JMP;
+        let wide = insn.class() == JMP;
         let x = insn.code & SOURCE_X != 0;
         let Insn { code, dst, src, off, imm } = insn;
         let reserved = Err(Refused::Reserved(code));
@@ -352,7 +341,7 @@ impl Decoder<'_> {
 
     fn immediate(&self, at: usize, insn: Insn) -> Result<Op, Refused> {
         if insn.code != LD_IMM64 {
-            return Err(match insn.code & MODE {
+            return Err(match insn.mode() {
                 ABS | IND => Refused::PacketLoad,
                 _ => Refused::Opcode(insn.code),
             });
@@ -424,14 +413,14 @@ impl Decoder<'_> {
 /// Loads, stores and atomic operations.
 fn memory(insn: Insn) -> Result<Op, Refused> {
     let Insn { code, dst, src, off, imm } = insn;
-    let class = code & CLASS;
+    let class = insn.class();
     // Sizes in their order of encoding: 4, 2, 1, 8.
     let size = usize::from((code & SIZE) >> 3);
     let op = |kind| Ok(Op { kind, dst, src, off: off.into(), imm: imm.into() });
     let reserved = Err(Refused::Reserved(code));
     let loads = [Kind::Load32, Kind::Load16, Kind::Load8, Kind::Load64];
     let stores = [Kind::StoreX32, Kind::StoreX16, Kind::StoreX8, Kind::StoreX64];
-    match (class, code & MODE) {
+    match (class, insn.mode()) {
         (LDX, MEM) if imm == 0 => writes(dst).and(op(loads[size])),
         (LDX, MEMSX) if imm == 0 => {
             let kinds = [Kind::Loads32, Kind::Loads16, Kind::Loads8];

@@ -11,6 +11,7 @@ use scxlab_engine::Cx;
 use super::call::{Away, Bad, Call, Failed};
 use super::race::{Access, Kind};
 use crate::Insn;
+use crate::insn::mode::{ATOMIC, MEM, MEMSX};
 use crate::machine::Thread;
 
 /// Instructions before a program is left for the first time, on average; then twice as many.
@@ -183,13 +184,9 @@ impl Call<'_, '_> {
 
 /// What memory an instruction accesses: address, bytes, how.
 fn accessed(insn: Insn, regs: &[u64; 11]) -> Option<(u64, u64, Kind)> {
-    const MODE: u8 = 0xe0;
-    const MEM: u8 = 0x60;
-    const MEMSX: u8 = 0x80;
-    const ATOMIC: u8 = 0xc0;
     const LOAD_ACQ: i32 = 0x100;
     const STORE_REL: i32 = 0x110;
-    let (reg, kind) = match (insn.class(), insn.code & MODE) {
+    let (reg, kind) = match (insn.class(), insn.mode()) {
         (1, MEM | MEMSX) => (insn.src, Kind::Read),
         (2 | 3, MEM) => (insn.dst, Kind::Write),
         (3, ATOMIC) => match insn.imm {

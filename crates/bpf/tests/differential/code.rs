@@ -2,11 +2,9 @@
 
 use scxlab_bpf::Insn;
 pub use scxlab_bpf::insn::class::*;
+pub use scxlab_bpf::insn::mode::*;
 
 pub const X: u8 = 0x08;
-pub const MEM: u8 = 0x60;
-pub const MEMSX: u8 = 0x80;
-pub const ATOMIC: u8 = 0xc0;
 pub const W: u8 = 0x00;
 pub const H: u8 = 0x08;
 pub const B: u8 = 0x10;
@@ -163,7 +161,7 @@ pub fn accesses() -> Vec<Insn> {
 /// Whether an arena can be accessed like that on x86-64 (`bpf_jit_supports_insn()`): not by operations
 /// that are compiled to a loop.
 pub fn in_arena(access: Insn) -> bool {
-    let atomic = access.class() == STX && access.code & 0xe0 == ATOMIC;
+    let atomic = access.class() == STX && access.mode() == ATOMIC;
     !(atomic && matches!(access.imm, 0x41 | 0x51 | 0xa1))
 }
 
@@ -202,10 +200,10 @@ pub fn name(insn: Insn) -> String {
         }
         .into(),
         (LD, _) => String::new(),
-        (LDX, _) if code & 0xe0 == MEMSX => format!("loads{size}"),
+        (LDX, _) if insn.mode() == MEMSX => format!("loads{size}"),
         (LDX, _) => format!("load{size}"),
         (ST, _) => format!("store{size}k"),
-        (_, _) if code & 0xe0 == MEM => format!("store{size}x"),
+        (_, _) if insn.mode() == MEM => format!("store{size}x"),
         (_, _) if imm == LOAD_ACQUIRE => format!("load_acquire{size}"),
         (_, _) if imm == STORE_RELEASE => format!("store_release{size}"),
         _ => {
@@ -219,7 +217,7 @@ pub fn name(insn: Insn) -> String {
 pub fn base(insn: Insn) -> Option<u8> {
     match insn.class() {
         LDX => Some(insn.src),
-        STX if insn.code & 0xe0 == ATOMIC && insn.imm == LOAD_ACQUIRE => Some(insn.src),
+        STX if insn.mode() == ATOMIC && insn.imm == LOAD_ACQUIRE => Some(insn.src),
         ST | STX => Some(insn.dst),
         _ => None,
     }

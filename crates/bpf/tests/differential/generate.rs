@@ -278,7 +278,7 @@ impl<'c> Writer<'c> {
         while matches!(place, Place::Arena) && !in_arena(form) {
             form = self.chance.one_of(&accesses());
         }
-        let atomic = form.class() == STX && form.code & 0xe0 == ATOMIC;
+        let atomic = form.class() == STX && form.mode() == ATOMIC;
         let size = form.access_size() as i16;
         let mut insns = Vec::new();
         let data = if writes(form) { self.free(&[]) } else { self.any() };
@@ -296,8 +296,7 @@ impl<'c> Writer<'c> {
         let (base, off) = match place {
             Place::Context => {
                 // A context has neither atomic operations nor loads that extend a sign.
-                let form =
-                    if atomic || form.code & 0xe0 == MEMSX { ldx(DW, 0, 0, 0) } else { form };
+                let form = if atomic || form.mode() == MEMSX { ldx(DW, 0, 0, 0) } else { form };
                 let size = form.access_size() as i16;
                 let room = if form.class() == LDX { 0 } else { ROOM_AT };
                 let off = room + self.chance.below(ROOM as u64 / size as u64) as i16 * size;
@@ -499,7 +498,7 @@ impl<'c> Writer<'c> {
 /// Whether an access changes the register of its datum.
 fn writes(form: Insn) -> bool {
     let fetches = form.class() == STX
-        && form.code & 0xe0 == ATOMIC
+        && form.mode() == ATOMIC
         && form.imm != STORE_RELEASE
         && form.imm != CMPXCHG
         && form.imm & 0x101 != 0;
@@ -511,7 +510,7 @@ fn with(form: Insn, base: u8, data: u8, off: i16, imm: i32) -> Insn {
     match form.class() {
         LDX => Insn { dst: data, src: base, off, ..form },
         ST => Insn { dst: base, off, imm, ..form },
-        _ if form.code & 0xe0 == ATOMIC && form.imm == LOAD_ACQUIRE => {
+        _ if form.mode() == ATOMIC && form.imm == LOAD_ACQUIRE => {
             Insn { dst: data, src: base, off, ..form }
         }
         _ => Insn { dst: base, src: data, off, ..form },

@@ -110,8 +110,8 @@ impl Machine {
     }
 }
 
-/// Runs a program with one input, as on a kernel with such holes in arenas: what it returns, and what there is then. Each kind of
-/// instruction that is executed goes into `seen`.
+/// Runs a program with one input, as on a kernel with such holes in arenas: what it returns, and what
+/// there is then. Each kind of instruction that is executed goes into `seen`.
 ///
 /// # Errors
 /// It does not end by itself: why.

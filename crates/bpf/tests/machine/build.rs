@@ -7,11 +7,9 @@ use scxlab_bpf::machine::{
 use scxlab_bpf::{Image, Insn};
 
 pub use scxlab_bpf::insn::class::*;
+pub use scxlab_bpf::insn::mode::*;
 
 pub const X: u8 = 8;
-pub const MEM: u8 = 0x60;
-pub const MEMSX: u8 = 0x80;
-pub const ATOMIC: u8 = 0xc0;
 pub const W: u8 = 0x00;
 pub const H: u8 = 0x08;
 pub const B: u8 = 0x10;
