@@ -96,24 +96,24 @@ fn config_in(unpacked: &Path, package: &Package) -> Option<PathBuf> {
         format!("usr/lib/modules/{release}/config"),
         format!("lib/modules/{release}/config"),
     ];
-    let paths = places.into_iter().map(|path| unpacked.join(path));
-    // No link: it could lead out of the package.
-    let mut files = paths.filter(|path| path.symlink_metadata().is_ok_and(|file| file.is_file()));
-    files.find(|path| config::is_one(path))
+    files_in(unpacked, places).find(|path| config::is_one(path))
 }
 
 /// Where packages have had their image.
 fn image_in(unpacked: &Path, package: &Package) -> Option<PathBuf> {
     let release = package.release.as_str();
-    [
+    let places = [
         format!("usr/lib/modules/{release}/vmlinuz"),
         format!("lib/modules/{release}/vmlinuz"),
         format!("boot/vmlinuz-{release}"),
-    ]
-    .into_iter()
-    .map(|path| unpacked.join(path))
-    // No link: it could lead out of the package.
-    .find(|path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()))
+    ];
+    files_in(unpacked, places).next()
+}
+
+/// Those of some paths that are files. No links: they could lead out of the package.
+fn files_in(unpacked: &Path, places: [String; 3]) -> impl Iterator<Item = PathBuf> {
+    let paths = places.into_iter().map(|path| unpacked.join(path));
+    paths.filter(|path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()))
 }
 
 fn downloaded(directory: &Path) -> Option<PathBuf> {
