@@ -33,7 +33,18 @@ impl Attached {
     ///
     /// # Errors
     /// Another one is there, or it does not get as far; or, inside, the kernel refuses it.
-    pub fn new(mut opened: Opened) -> Result<Result<Self, Refusal>> {
+    pub fn new(opened: Opened) -> Result<Result<Self, Refusal>> {
+        Self::prepared(opened, |_| Ok(()))
+    }
+
+    /// The same, with something to do once it is loaded and not attached yet.
+    ///
+    /// # Errors
+    /// See above; or that cannot be done.
+    pub fn prepared(
+        opened: Opened,
+        prepare: impl FnOnce(&mut Loaded) -> Result<()>,
+    ) -> Result<Result<Self, Refusal>> {
         ready()?;
         let name = opened.name()?;
         let log = exit::end_of_the_log();
@@ -41,6 +52,7 @@ impl Attached {
             Ok(loaded) => loaded,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        prepare(&mut loaded)?;
         let seq = kernel::enable_seq();
         let links = match loaded.attach() {
             Ok(links) => links,

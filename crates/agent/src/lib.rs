@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod leak;
 pub mod object;
 pub mod play;
+pub mod prog_runs;
 pub mod report;
 pub mod run;
 pub mod stop;

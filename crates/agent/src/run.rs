@@ -13,8 +13,9 @@ use scxlab_workload::Workload;
 
 use crate::attached::{Attached, LOOK, ready, stay_on_the_cpu};
 use crate::leak::Baseline;
-use crate::object::{Opened, Refusal};
+use crate::object::{Loaded, Opened, Refusal};
 use crate::play::{self, Options, Player};
+use crate::prog_runs::ProgRuns;
 use crate::report::Report;
 use crate::{dump, kernel, stop};
 
@@ -37,8 +38,10 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     stay_on_the_cpu();
     report.doing("loading the scheduler");
     let Prepared { opened, flags, native_tid, timeout_ns, unread } = prepare(run)?;
+    let mut prog_runs = ProgRuns::new(&run.prog_runs, &opened)?;
     report.doing("attaching the scheduler");
-    let attached = match Attached::new(opened)? {
+    let before = |loaded: &mut Loaded| prog_runs.before(loaded, report);
+    let mut attached = match Attached::prepared(opened, before)? {
         Ok(attached) => attached,
         Err(Refusal { what, why }) => {
             report.say(&Record::Refused { what: what.to_owned(), why });
@@ -49,7 +52,7 @@ pub fn run(job: &Job, run: &Run, report: &Report) -> Result<()> {
     report.say(&Record::Attached { name, flags, native_tid });
 
     let mut player = Player::start(&program, job.seed, &Options::default())?;
-    watch(&attached, Duration::from_nanos(run.duration_ns), report);
+    watch(&mut attached, &mut prog_runs, Duration::from_nanos(run.duration_ns), report)?;
     if stop::is_asked() {
         // The workload ends sooner without a scheduler that may run nobody.
         drop(attached);
@@ -88,6 +91,9 @@ struct Prepared {
 
 fn prepare(run: &Run) -> Result<Prepared> {
     let mut opened = Opened::open(&run.object)?;
+    run.ops.iter().try_for_each(|ops| opened.choose(ops))?;
+    run.with.iter().try_for_each(|program| opened.add(program))?;
+    run.without.iter().try_for_each(|program| opened.leave_out(program))?;
     run.set.iter().try_for_each(|setting| opened.set(setting))?;
     let native_tid = opened.has_portable_tid().then(|| opened.kernel_has_tids());
     let flags = opened.set_flags(run.flags.as_deref())?;
@@ -97,16 +103,26 @@ fn prepare(run: &Run) -> Result<Prepared> {
     Ok(Prepared { opened, flags, native_tid, timeout_ns, unread })
 }
 
-/// Waits until the time is over or the scheduler is gone, and says what time it is.
-fn watch(attached: &Attached, end: Duration, report: &Report) {
+/// Waits until the time is over or the scheduler is gone, says what time it is, and runs the programs
+/// whose time has come.
+fn watch(
+    attached: &mut Attached,
+    prog_runs: &mut ProgRuns<'_>,
+    end: Duration,
+    report: &Report,
+) -> Result<()> {
     let mut said = Instant::now();
     while attached.is_up() && attached.elapsed() < end && !stop::is_asked() {
+        let now = attached.elapsed();
+        prog_runs.after(&mut attached.loaded, report, now)?;
         if said.elapsed() >= PROGRESS {
             report.say(&Record::Progress { at_ns: attached.elapsed().as_nanos() as u64 });
             said = Instant::now();
         }
-        thread::sleep(LOOK.min(end.saturating_sub(attached.elapsed())));
+        let next = prog_runs.next().map_or(end, |next| next.min(end));
+        thread::sleep(LOOK.min(next.saturating_sub(attached.elapsed())));
     }
+    Ok(())
 }
 
 /// What there is to see at the end, before the scheduler is detached.

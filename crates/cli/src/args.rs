@@ -89,11 +89,11 @@ pub struct RunArgs {
     #[arg(long)]
     pub compiled: bool,
     /// Load a program of a compiled scheduler that the object has off (SEC("?...")), as its user space
-    /// would; engine only; may be repeated
+    /// would; may be repeated
     #[arg(long, value_name = "PROGRAM")]
     pub with: Vec<String>,
     /// Leave out a program of a compiled scheduler, an operation or one beside them, as its user space
-    /// would; engine only; may be repeated
+    /// would; may be repeated
     #[arg(long, value_name = "PROGRAM")]
     pub without: Vec<String>,
     /// The kernel that the engine looks like to a compiled scheduler: 6.16 to 7.3; it behaves as 7.2
@@ -105,8 +105,8 @@ pub struct RunArgs {
     /// kernel), instructions (anywhere; data races are reported); engine only [default: off]
     #[arg(long, value_name = "off|calls|instructions")]
     pub interleave: Option<Interleave>,
-    /// Report what a map of a compiled scheduler has in the end, by its types; may be repeated. The
-    /// variables of a section are one: .bss, .data
+    /// Report what a map of a compiled scheduler has in the end, by its types; engine only; may be
+    /// repeated. The variables of a section are one: .bss, .data
     #[arg(long, value_name = "MAP")]
     pub dump_map: Vec<String>,
     /// Run a program of the kind syscall of a compiled scheduler, as its user space would: before it is

@@ -56,7 +56,8 @@ pub(crate) fn load(
     fill_in(&mut object, &abi, source.flags.as_deref()).map_err(|err| wrong(&err))?;
     choose_programs(&mut object, source)?;
     for Setting { key, value } in source.set {
-        set_one(&mut object, key, value)
+        object
+            .configure(key, value)
             .map_err(|err| wrong(&format_args!("--set {key}={value}: {err}")))?;
     }
     let image = object.load(&abi).map_err(|err| wrong(&err))?;
@@ -92,20 +93,6 @@ fn choose_programs(object: &mut Object, source: &Source<'_>) -> Result<(), Failu
         object.leave_out(name).map_err(|_| missing("--without", name))?;
     }
     Ok(())
-}
-
-/// `NAME=VALUE` for a variable, `NAME[]=N` for the length of an array or a map, `NAME[*]=N` for new
-/// maps in the first entries of a map of maps.
-fn set_one(object: &mut Object, key: &str, value: &str) -> Result<(), String> {
-    let number = || value.parse().map_err(|_| "give a number of elements".to_owned());
-    let done = if let Some(name) = key.strip_suffix("[]") {
-        object.set_len(name, number()?)
-    } else if let Some(name) = key.strip_suffix("[*]") {
-        object.fill_map(name, number()?)
-    } else {
-        object.set(key, value)
-    };
-    done.map_err(|err| err.to_string())
 }
 
 /// What a scheduler's user space does before it loads it, as the agent does it on a real kernel: the

@@ -49,7 +49,7 @@ fn bytes(hex: &str) -> Result<Vec<u8>, String> {
 }
 
 /// The same as text.
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
         let _ = write!(text, "{byte:02x}");
@@ -75,7 +75,7 @@ pub(crate) fn check(
         )));
     };
     let known: Vec<&str> = compiled.syscall_names().collect();
-    for ProgRun { name, at, .. } in asked {
+    for ProgRun { name, .. } in asked {
         let wrong = |why: String| Err(Failure::wrong(format_args!("--prog-run {name}: {why}")));
         if !known.contains(&name.as_str()) {
             let what = if compiled.has_program(name) {
@@ -85,9 +85,21 @@ pub(crate) fn check(
             };
             return wrong(format!("{what}; {}", those_there_are(name, &known)));
         }
+    }
+    check_times(asked, duration)
+}
+
+/// Whether all of them have time to run.
+///
+/// # Errors
+/// The first that does not.
+pub(crate) fn check_times(asked: &[ProgRun], duration: Nanos) -> Result<(), Failure> {
+    for ProgRun { name, at, .. } in asked {
         if let Some(at) = at.filter(|&at| at >= duration) {
             let [at, end] = [at, duration].map(duration::exact);
-            return wrong(format!("at {at} the run has ended; it takes {end}"));
+            return Err(Failure::wrong(format_args!(
+                "--prog-run {name}: at {at} the run has ended; it takes {end}"
+            )));
         }
     }
     Ok(())

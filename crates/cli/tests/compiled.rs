@@ -218,6 +218,36 @@ fn programs_are_chosen() {
     assert_eq!(scxlab(&[&["run", &beside], &both[..]].concat()).status.code(), Some(0));
 }
 
+/// Which of two schedulers, and all that a user space sets before it loads it.
+#[test]
+fn a_scheduler_is_chosen_and_set_up() {
+    let chosen = object("chosen");
+    let output = scxlab(&["run", &chosen]);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    assert!(err.contains("first_ops, second_ops; --ops NAME chooses one"), "{err}");
+    let settings = [
+        "list=[1,2,4]",
+        "layers[7].weight=30",
+        "layers[7].mask=0xf0",
+        "sized[]=3",
+        "sized[2]=41",
+        "maps[*]=5",
+        "nr_long=4",
+        "long_array[]=4",
+        "long_array[3]=9",
+    ];
+    let set = settings.iter().flat_map(|setting| ["--set", setting]);
+    let run = [&*chosen, "--ops", "second_ops", "--prog-run", "look"].into_iter().chain(set);
+    let run: Vec<&str> = run.chain(SHORT.iter().copied()).collect();
+    let (status, report) = report(&run);
+    assert_eq!(status, Some(0), "{}", report["exit"]);
+    let counter = |name: &str| report["counters"][name].as_u64().expect("it is counted");
+    let seen = ["list_sum", "layer_weight", "layer_mask", "sized_at_2", "inner_maps", "long_sum"];
+    assert_eq!(seen.map(counter), [7, 30, 0xf0, 42, 5, 9], "{}", report["counters"]);
+    assert!(counter("first_enqueued") == 0 && counter("second_enqueued") > 0);
+}
+
 /// A kernel without tids: the portable ones are found to the end, and let go at the last switch, by a
 /// program at a tracepoint.
 #[test]
@@ -344,12 +374,12 @@ fn what_is_wrong_is_said_in_one_message() {
         (&[&beside, "--prog-run", "on_exit"], "no program of the kind syscall"),
         (&[&beside, "--prog-run", "tune@1h"], "at 3600s the run has ended; it takes 10s"),
         (&[&beside, "--prog-run", "wild=00"], "the context, 1 byte, in wild"),
-        (&[&beside, "--prog-run", "tune", "--on", "vm:7.2"], "leave it out, or give --on engine"),
+        (&[&beside, "--prog-run", "tune@1h", "--on", "vm:7.2"], "at 3600s the run has ended"),
+        (&[&beside, "--dump-map", ".bss", "--on", "vm:7.2"], "leave it out, or give --on engine"),
         (&["qmap", "--interleave", "calls"], "only a compiled scheduler"),
         (&[&simple, "--compiled"], "is compiled; leave it out"),
         (&["qmap", "--with", "tune"], "only a compiled scheduler has programs to choose from"),
         (&[&beside, "--without", "on_swich"], "no such program; did you mean `on_switch`?"),
-        (&[&beside, "--with", "tune", "--on", "vm:7.2"], "leave it out, or give --on engine"),
     ] {
         let output = scxlab(&[&["run"], args].concat());
         let err = String::from_utf8(output.stderr).expect("the message is text");

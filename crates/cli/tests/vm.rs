@@ -98,6 +98,65 @@ fn a_file_s_run_is_beside_the_engine_s() {
     assert!(engine["counters"]["lookups_failed"].as_u64() > Some(0), "{report:#}");
 }
 
+/// Programs, variables and maps are chosen on a kernel as on the engine, and what is seen is the same.
+#[test]
+fn a_scheduler_is_chosen_and_set_up() {
+    let object = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bpf/chosen.bpf.o");
+    let set = "--set list=[1,2,4] --set layers[7].weight=30 --set layers[7].mask=0xf0 --set sized[]=3 \
+               --set sized[2]=41 --set maps[*]=5 --set nr_long=4 --set long_array[]=4 \
+               --set long_array[3]=9";
+    let run = format!("run {object} --ops second_ops {set} --prog-run look --workload mixed");
+    let seen = ["list_sum", "layer_weight", "layer_mask", "sized_at_2", "inner_maps", "long_sum"];
+    for (kernel, more) in [("7.2", ""), ("6.16", "--without second_enqueue")] {
+        let (status, report) = report(&format!("{run} --duration 2s --on vm:{kernel} {more}"));
+        assert_eq!(status, 0, "{kernel}: {report:#}");
+        for counters in [&report["counters"], &report["engine"]["counters"]] {
+            let counter = |name: &str| counters[name].as_u64().expect("it is counted");
+            assert_eq!(seen.map(counter), [7, 30, 0xf0, 42, 5, 9], "{kernel}: {counters}");
+            assert_eq!(counter("first_enqueued"), 0, "{kernel}: {counters}");
+            // Without the operation the core enqueues.
+            assert_eq!(counter("second_enqueued") > 0, more.is_empty(), "{kernel}: {counters}");
+        }
+        assert_eq!(report["prog_runs"], report["engine"]["prog_runs"], "{kernel}");
+    }
+    let (status, message) = failure(&mut scxlab(&format!("run {object} --on vm:7.2 --accel tcg")));
+    assert!(status == 2 && message.contains("first_ops, second_ops; --ops"), "{status}: {message}");
+}
+
+/// Programs beside the operations run as its user space would have them run.
+#[test]
+fn programs_are_run_before_and_during_a_run() {
+    let object = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bpf/beside.bpf.o");
+    let runs = "--prog-run tune=0600000000000000@1s --prog-run create --prog-run create@500ms \
+                --prog-run tune=0500000000000000 --without on_fork";
+    let (status, report) =
+        report(&format!("run {object} {runs} --workload mixed --duration 2s --on vm:7.2"));
+    assert_eq!(status, 0, "{report:#}");
+    let ran = report["prog_runs"].as_array().expect("a list");
+    let of = |part: &str| ran.iter().map(|ran| ran[part].clone()).collect::<Vec<_>>();
+    // Before there is a scheduler its functions say ENODEV.
+    assert_eq!(of("retval"), [11, -19_i32 as u32, 0, 5], "{ran:?}");
+    assert_eq!(of("name"), ["tune", "create", "create", "tune"]);
+    assert_eq!(ran[3]["context"], "05000000edffffff", "{ran:?}");
+    for (ran, least) in ran.iter().zip([Some(1_000_000_000), None, Some(500_000_000), None]) {
+        let at = ran["at_ns"].as_u64();
+        assert!(at >= least && at.is_some() == least.is_some(), "{ran}");
+    }
+    assert_eq!(
+        (&report["counters"]["tuned"], &report["counters"]["forks"]),
+        (&11.into(), &0.into())
+    );
+    assert!(report["counters"]["execs"].as_u64() > Some(0), "{}", report["counters"]);
+    for (options, says) in [
+        ("--prog-run on_exit", "--prog-run on_exit: there is no such program of the kind syscall"),
+        ("--with on_exti", "--with on_exti: "),
+    ] {
+        let run = format!("run {object} {options} --on vm:7.2 --accel tcg");
+        let (status, message) = failure(&mut scxlab(&run));
+        assert!(status == 2 && message.contains(says), "{options}: {status}: {message}");
+    }
+}
+
 #[test]
 fn the_demo_shows_it() {
     let output = output("demo --on vm:7.2 --accel tcg --duration 20s");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::CostPlan;
+use crate::{Bytes, CostPlan};
 
 /// What the agent is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +47,16 @@ pub enum Task {
 pub struct Run {
     /// The compiled scheduler, as the agent sees the file.
     pub object: PathBuf,
-    /// Values for the object's global variables, in order.
+    /// Which scheduler of the object's, if it has several.
+    pub ops: Option<String>,
+    /// Programs to load that the object has off.
+    pub with: Vec<String>,
+    /// Programs not to load.
+    pub without: Vec<String>,
+    /// Values for the object's global variables and maps, in order.
     pub set: Vec<Setting>,
+    /// Programs to run as its user space would.
+    pub prog_runs: Vec<ProgRun>,
     /// The flags of its operations by name, as far as the kernel has them. Without this list, those
     /// with which it was compiled, and `SCX_OPS_TID_TO_TASK` if it has the portable tid.
     pub flags: Option<Vec<String>>,
@@ -58,10 +66,22 @@ pub struct Run {
     pub duration_ns: u64,
 }
 
-/// A global variable's name, and its value as text.
+/// A program of the kind `syscall` that is run once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgRun {
+    /// The program.
+    pub name: String,
+    /// Its context.
+    pub context: Bytes,
+    /// When, in ns after the attach; nothing for before it.
+    pub at_ns: Option<u64>,
+}
+
+/// What is to be set, and its value as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
-    /// The variable: `name`, or `name.member`, or `name[index]`.
+    /// The variable: `name`, or `name.member`, or `name[index]`; a value of a map in the same way; an
+    /// array's or a map's length, `name[]`; how many maps are put into one of maps, `name[*]`.
     pub name: String,
     /// The value, as the variable's type takes it.
     pub value: String,

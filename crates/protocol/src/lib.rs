@@ -14,6 +14,6 @@ mod test_run;
 
 pub use cost::{Cost, CostPlan, Lookups, Tids, Timed};
 pub use hello::{Build, Hello, OtherBuild};
-pub use job::{Job, Run, Setting, Task, WorkloadSource};
+pub use job::{Job, ProgRun, Run, Setting, Task, WorkloadSource};
 pub use record::{Counts, Exit, Finding, Kernel, Lost, Record, TidCounts, Verdict};
 pub use test_run::{Bytes, TestData, TestOutcome, TestProgram, TestRuns};

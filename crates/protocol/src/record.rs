@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::hello::Hello;
-use crate::{Cost, TestOutcome};
+use crate::{Bytes, Cost, TestOutcome};
 
 /// One line of the agent's answer. Times are in ns since the scheduler was attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,17 @@ pub enum Record {
     Counters(BTreeMap<String, u64>),
     /// The kernel's counters, `SCX_EV_*`.
     Events(BTreeMap<String, u64>),
+    /// A program was run as the scheduler's user space would.
+    ProgRan {
+        /// Which of [`Run::prog_runs`](crate::Run::prog_runs).
+        number: usize,
+        /// When, after the attach; nothing for before it.
+        at_ns: Option<u64>,
+        /// What it returned.
+        retval: u32,
+        /// Its context as it left it.
+        context: Bytes,
+    },
     /// Something that whoever reads the report would want to know.
     Note {
         /// What.

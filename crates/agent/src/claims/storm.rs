@@ -58,7 +58,9 @@ fn in_a_storm(lab: &Lab<'_>) -> Result<String> {
 /// The scheduler that watches, without what watches each task's way: that takes long to come and go.
 fn open(lab: &Lab<'_>) -> Result<Opened> {
     let mut opened = watch::open(lab)?;
-    opened.leave_out(&["forked", "execed", "exited", "released", "dying", "switched", "gone"]);
+    for program in ["forked", "execed", "exited", "released", "dying", "switched", "gone"] {
+        opened.leave_out(program)?;
+    }
     Ok(opened)
 }
 

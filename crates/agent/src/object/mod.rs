@@ -1,26 +1,27 @@
 //! A compiled scheduler: opened, filled in for this kernel, loaded, attached.
 
-pub mod globals;
+mod handover;
+mod loaded;
 mod log;
+mod names;
 mod programs;
 
-use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
-use libbpf_rs::btf::types::{DataSec, Enum, Enum64, Var};
-use libbpf_rs::btf::{Btf, BtfType, ReferencesType as _};
-use libbpf_rs::libbpf_sys::BPF_F_LINK;
-use libbpf_rs::{Link, MapCore as _, MapFlags, MapType, Object, ObjectBuilder, OpenObject};
+use anyhow::{Context as _, Result, anyhow};
+use libbpf_rs::btf::Btf;
+use libbpf_rs::{ObjectBuilder, OpenObject};
+use scxlab_bpf::object::{self, OpenStructOps, is_named};
 use scxlab_protocol::Setting;
 
-use self::globals::{Place, Types};
+pub use self::loaded::Loaded;
 
 /// Lines of the verifier's log in a message.
 const LOG_LINES: usize = 25;
 
 /// Room for the debug dump: as much as the kernel makes by default, `SCX_EXIT_DUMP_DFL_LEN`.
-const DUMP: u32 = 32 << 10;
+const DUMP: usize = 32 << 10;
 
 /// The kernel's types that a scheduler's operations are of: the cpu form, and the cid form.
 const OPS_TYPES: &[&str] = &["sched_ext_ops", "sched_ext_ops_cid"];
@@ -37,15 +38,9 @@ const LAST_SWITCH: &str = "scx_tid_last_switch";
 /// A compiled scheduler that is not in the kernel yet.
 pub struct Opened {
     object: OpenObject,
-    types: Types,
+    /// The same file, where all that is chosen before it is loaded is kept.
+    chosen: object::Object,
     kernel: Btf<'static>,
-}
-
-/// A compiled scheduler in the kernel.
-pub struct Loaded {
-    object: Object,
-    types: Types,
-    ops: Option<String>,
 }
 
 /// What the kernel or libbpf did not accept, with what it said.
@@ -70,13 +65,7 @@ impl Refusal {
 /// scheduler does not have.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Wrong(String);
-
-impl Wrong {
-    fn from_error(err: &anyhow::Error) -> Self {
-        Self(format!("{err:#}"))
-    }
-}
+pub struct Wrong(pub(crate) String);
 
 impl Opened {
     /// Opens the file, and gives each variable that is named for an enumerator of the kernel's
@@ -87,32 +76,32 @@ impl Opened {
     /// read.
     pub fn open(path: &Path) -> Result<Self> {
         log::begin();
+        let bytes = fs::read(path).map_err(|err| Wrong(err.to_string()))?;
         // First of all with a reader that says in words what is not right.
-        let types = Types::open(path).map_err(|err| Wrong::from_error(&err))?;
+        let chosen = object::Object::parse(&bytes).map_err(|err| Wrong(err.to_string()))?;
         let object = ObjectBuilder::default().open_file(path).map_err(|err| {
             Wrong(format!("libbpf cannot open it: {}", Refusal::new("open", &err).why))
         })?;
         let kernel = Btf::from_path(crate::kernel::BTF)
             .map_err(|err| anyhow!("{}: {err}", crate::kernel::BTF))?;
-        let mut opened = Self { object, types, kernel };
+        let mut opened = Self { object, chosen, kernel };
         opened.fill_in_enumerators()?;
         opened.make_room_for_a_dump()?;
         Ok(opened)
     }
 
     fn fill_in_enumerators(&mut self) -> Result<()> {
-        let wanted: Vec<_> = globals::all(&self.types)
-            .into_iter()
-            .filter(|global| global.name.starts_with("__SCX_") && global.place.section == ".rodata")
-            .collect();
+        let wanted = self.chosen.globals().filter(|global| global.section == ".rodata");
+        let wanted: Vec<String> =
+            wanted.map(|global| global.name).filter(|name| name.starts_with("__SCX_")).collect();
         if wanted.is_empty() {
             return Ok(());
         }
-        let known = kernel_enumerators(&self.kernel);
-        for global in wanted {
+        let known = names::enumerators(&self.kernel);
+        for name in wanted {
             // What this kernel does not have stays 0, and the scheduler sees that.
-            if let Some(value) = known.get(&global.name[2..]) {
-                self.write(&global.place, &value.to_le_bytes()[..global.place.size.min(8)])?;
+            if let Some(value) = known.get(&name[2..]) {
+                self.chosen.set(&name, &value.to_string())?;
             }
         }
         Ok(())
@@ -121,67 +110,72 @@ impl Opened {
     /// The dump of an ejection goes into an array that the loader makes as long as it likes, if
     /// the scheduler has one by the name that the kernel's examples have for it.
     fn make_room_for_a_dump(&mut self) -> Result<()> {
-        let Ok(length) = globals::find(&self.types, "uei_dump_len") else { return Ok(()) };
-        let mut maps = self.object.maps_mut();
-        let Some(mut map) = maps.find(|map| map.name() == ".data.uei_dump") else { return Ok(()) };
-        map.set_value_size(DUMP).map_err(|err| anyhow!("uei_dump: {err}"))?;
-        drop(maps);
-        self.write(&length, &DUMP.to_le_bytes())
+        const SECTION: &str = ".data.uei_dump";
+        let has_room = self.chosen.maps().iter().any(|map| map.name == SECTION);
+        if has_room && self.chosen.has("uei_dump_len") {
+            self.chosen.resize(SECTION, DUMP)?;
+            self.chosen.set("uei_dump_len", &DUMP.to_string())?;
+        }
+        Ok(())
     }
 
-    /// Sets a variable.
+    /// Sets a variable, a value of a map, or the length of an array or a map.
     ///
     /// # Errors
     /// There is none of this name, or it cannot have the value.
     pub fn set(&mut self, setting: &Setting) -> Result<(), Wrong> {
         let Setting { name, value } = setting;
-        let mut set = || {
-            let place = globals::find(&self.types, name)?;
-            let bytes = globals::encode(&self.types, &place, value)?;
-            self.write(&place, &bytes)
-        };
-        set()
-            .with_context(|| format!("--set {name}={value}"))
-            .map_err(|err| Wrong::from_error(&err))
+        let set = self.chosen.configure(name, value);
+        set.map_err(|err| Wrong(format!("--set {name}={value}: {err}")))
     }
 
-    /// Whether it has such a variable.
-    pub fn has(&self, name: &str) -> bool {
-        globals::find(&self.types, name).is_ok()
+    /// Chooses one scheduler of several.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn choose(&mut self, ops: &str) -> Result<(), Wrong> {
+        self.chosen.choose_struct_ops(ops).map_err(|err| Wrong(format!("--ops {ops}: {err}")))
+    }
+
+    /// Loads a program that the object has off.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn add(&mut self, program: &str) -> Result<(), Wrong> {
+        let added = self.chosen.set_autoload(program, true);
+        added.map_err(|err| Wrong(format!("--with {program}: {err}")))
+    }
+
+    /// Leaves a program out of what is loaded; what has it as an operation goes without.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn leave_out(&mut self, program: &str) -> Result<(), Wrong> {
+        let left_out = self.chosen.leave_out(program);
+        left_out.map_err(|err| Wrong(format!("--without {program}: {err}")))
+    }
+
+    /// Whether it has a program of the kind `syscall`, which user space has run, and which is loaded.
+    pub fn has_syscall(&self, program: &str) -> bool {
+        self.chosen.programs().any(|(name, section, autoload)| {
+            name == program && matches!(section, "syscall" | "syscall.s") && autoload
+        })
     }
 
     /// The names of the variables in its arena, which [`Loaded::counters`] does not have.
     pub fn arena_variables(&self) -> Vec<String> {
-        let all = globals::all(&self.types).into_iter();
-        let in_arena = all.filter(|global| global.place.section == ARENA_SECTION);
-        in_arena.map(|global| global.name).filter(|name| globals::is_named(name)).collect()
-    }
-
-    fn write(&mut self, place: &Place, bytes: &[u8]) -> Result<()> {
-        let section = &place.section;
-        let mut maps = self.object.maps_mut();
-        let mut map = maps
-            .find(|map| match section.as_str() {
-                ARENA_SECTION => map.map_type() == MapType::Arena,
-                name => map.name().to_string_lossy().ends_with(name),
-            })
-            .with_context(|| format!("the object has no section {section}"))?;
-        let value = map.initial_value_mut().with_context(|| format!("{section} has no values"))?;
-        let target = value
-            .get_mut(place.offset..place.offset + bytes.len())
-            .with_context(|| format!("{section} is too short"))?;
-        target.copy_from_slice(bytes);
-        Ok(())
+        let in_arena = self.chosen.globals().filter(|global| global.section == ARENA_SECTION);
+        in_arena.map(|global| global.name).filter(|name| is_named(name)).collect()
     }
 
     /// Whether the kernel has tids of its own.
     pub fn kernel_has_tids(&self) -> bool {
-        flag_names(&self.kernel).iter().any(|(name, _)| name == TID_TO_TASK)
+        names::flags(&self.kernel).iter().any(|(name, _)| name == TID_TO_TASK)
     }
 
     /// Whether the object has the portable tid, `bpf/scx_tid.bpf.h`.
     pub fn has_portable_tid(&self) -> bool {
-        self.object.progs().any(|program| program.name() == LAST_SWITCH)
+        self.chosen.programs().any(|(name, ..)| name == LAST_SWITCH)
     }
 
     /// Sets `ops.flags`: to those given, as far as this kernel has them, or else to those that the
@@ -190,34 +184,20 @@ impl Opened {
     /// # Errors
     /// The object has no scheduler's operations, or more than one.
     pub fn set_flags(&mut self, given: Option<&[String]>) -> Result<Vec<String>> {
-        let native = self.kernel_has_tids();
         let portable = self.has_portable_tid();
-        if native {
+        if portable && self.kernel_has_tids() {
             // The kernel lets go of its tasks itself.
-            let program = self.object.progs_mut().find(|program| program.name() == LAST_SWITCH);
-            program.into_iter().for_each(|mut program| program.set_autoload(false));
+            self.chosen.set_autoload(LAST_SWITCH, false)?;
         }
-        let all = flag_names(&self.kernel);
+        let all = names::flags(&self.kernel);
         let wanted = |(name, _): &&(String, u64)| match given {
             Some(given) => given.contains(name),
             None => portable && name == TID_TO_TASK,
         };
         let more = all.iter().filter(wanted).fold(0, |bits, (_, bit)| bits | bit);
-        let mut set = 0;
-        self.change_operation("flags", |compiled| {
-            set = compiled | more;
-            set
-        })?;
+        let set = self.operation("flags")?.context("its operations have no `flags`")? | more;
+        self.set_operation("flags", set)?;
         Ok(all.into_iter().filter(|(_, bit)| set & bit != 0).map(|(name, _)| name).collect())
-    }
-
-    /// Leaves programs out of what is loaded.
-    pub fn leave_out(&mut self, names: &[&str]) {
-        for mut program in self.object.progs_mut() {
-            if names.iter().any(|&name| program.name() == name) {
-                program.set_autoload(false);
-            }
-        }
     }
 
     /// Sets a number among the operations: `ops.sub_cgroup_id`, say.
@@ -225,67 +205,31 @@ impl Opened {
     /// # Errors
     /// The object has no scheduler's operations, or more than one, or they have no such number.
     pub fn set_operation(&mut self, member: &str, number: u64) -> Result<()> {
-        self.change_operation(member, |_| number)
+        let path = format!("{}.{member}", self.ops()?.name);
+        Ok(self.chosen.set(&path, &number.to_string())?)
     }
 
-    /// Makes another number of one among the operations.
-    fn change_operation(&mut self, member: &str, change: impl FnOnce(u64) -> u64) -> Result<()> {
-        let changed = self.operation(member, |bytes| {
-            ensure!(bytes.len() <= 8, "what is to be set among the operations is no number");
-            let word = change(number(bytes)).to_le_bytes();
-            bytes.copy_from_slice(&word[..bytes.len()]);
-            Ok(())
-        })?;
-        changed.with_context(|| format!("its operations have no `{member}`"))
+    /// A number among the operations. Nothing if they were declared without it.
+    fn operation(&mut self, member: &str) -> Result<Option<u64>> {
+        let path = format!("{}.{member}", self.ops()?.name);
+        Ok(self.chosen.number(&path).map(|number| number as u64))
     }
 
-    /// Looks at the bytes of a member of the operations, or changes them. Nothing if they were
-    /// declared without it.
-    fn operation<R>(
-        &mut self,
-        member: &str,
-        f: impl FnOnce(&mut [u8]) -> Result<R>,
-    ) -> Result<Option<R>> {
-        let (ops, place) = self.ops()?;
-        let Ok(member) = globals::member(&self.types, &place, member) else { return Ok(None) };
-        let from = member.offset - place.offset;
-        let mut maps = self.object.maps_mut();
-        let mut map =
-            maps.find(|map| map.name() == ops.as_str()).context("there are no operations")?;
-        let value = map.initial_value_mut().context("the operations have no values")?;
-        let bytes = value.get_mut(from..from + member.size).context("the operations are short")?;
-        f(bytes).map(Some)
-    }
-
-    /// The one variable that is a scheduler's operations.
-    fn ops(&self) -> Result<(String, Place)> {
-        let mut found: Vec<(String, Place)> = Vec::new();
-        for section in self.types.btf().type_by_kind::<DataSec<'_>>() {
-            let is_ops =
-                |name: &str| name.starts_with(".struct_ops") || name.starts_with("struct_ops");
-            if !section.name().and_then(|name| name.to_str()).is_some_and(is_ops) {
-                continue;
+    /// The one scheduler.
+    fn ops(&self) -> Result<OpenStructOps<'_>> {
+        let is_one = |ops: &OpenStructOps<'_>| ops.autocreate && OPS_TYPES.contains(&ops.type_name);
+        let mut all: Vec<_> = self.chosen.open_struct_ops().filter(is_one).collect();
+        match (all.pop(), &all[..]) {
+            (Some(ops), []) => Ok(ops),
+            (None, _) => {
+                Err(Wrong("it has no scheduler: no variable of type sched_ext_ops".to_owned()))?
             }
-            for entry in section.iter() {
-                let Some(var) = self.types.btf().type_by_id::<Var<'_>>(entry.ty) else { continue };
-                let ty = self.types.btf().type_by_id::<BtfType<'_>>(var.referenced_type_id());
-                let ty = ty.map(|ty| ty.skip_mods_and_typedefs());
-                let ty_name = ty.and_then(|ty| ty.name()).and_then(|name| name.to_str());
-                let base = ty_name.map(|name| name.split("___").next().unwrap_or(name));
-                let var_name = var.name().and_then(|name| name.to_str()).map(str::to_owned);
-                if let (Some(name), Some(base)) = (var_name, base)
-                    && OPS_TYPES.contains(&base)
-                    && let Some(global) =
-                        globals::all(&self.types).into_iter().find(|global| global.name == name)
-                {
-                    found.push((name, global.place));
-                }
+            (Some(last), all) => {
+                let names: Vec<_> = all.iter().chain([&last]).map(|ops| ops.name).collect();
+                let (count, names) = (names.len(), names.join(", "));
+                Err(Wrong(format!("it has {count} schedulers: {names}; --ops NAME chooses one")))?
             }
         }
-        let count = found.len();
-        ensure!(count < 2, Wrong(format!("it has {count} schedulers; one at a time is run")));
-        let none = "it has no scheduler: no variable of type sched_ext_ops";
-        Ok(found.pop().ok_or_else(|| Wrong(none.to_owned()))?)
     }
 
     /// After how long without running the watchdog finds a task: `ops.timeout_ms`, or the kernel's
@@ -295,168 +239,15 @@ impl Opened {
     /// The object has no scheduler's operations, or more than one.
     pub fn timeout_ns(&mut self) -> Result<u64> {
         const LONGEST_MS: u64 = 30_000;
-        let ms = self.operation("timeout_ms", |bytes| Ok(number(bytes)))?.unwrap_or(0);
-        Ok(if ms == 0 { LONGEST_MS } else { ms } * 1_000_000)
+        let ms = self.operation("timeout_ms")?.unwrap_or(0);
+        Ok(if ms == 0 { LONGEST_MS } else { ms }.saturating_mul(1_000_000))
     }
 
     /// `ops.name`, by which the kernel's log calls it.
     ///
     /// # Errors
     /// The object has no scheduler's operations, or more than one.
-    pub fn name(&mut self) -> Result<String> {
-        let name = self.operation("name", |bytes| Ok(until_zero(bytes)))?;
-        Ok(name.unwrap_or_default())
+    pub fn name(&self) -> Result<String> {
+        Ok(self.ops()?.text("name").unwrap_or_default())
     }
-
-    /// Hands it to the kernel, whose verifier looks at every program. An object without a scheduler
-    /// has its other programs only.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
-    pub fn load(self) -> Result<Loaded, Refusal> {
-        let ops = self.ops().ok().map(|(ops, _)| ops);
-        log::begin();
-        let Self { mut object, types, .. } = self;
-        // One of a section `.struct_ops`, without `.link`, would stay attached when this process ends.
-        let mut maps = object.maps_mut();
-        if let Some(mut map) = maps.find(|map| ops.as_deref().is_some_and(|ops| map.name() == ops))
-        {
-            map.set_map_flags(BPF_F_LINK).map_err(|err| Refusal::new("load", &err))?;
-        }
-        drop(maps);
-        match object.load() {
-            Ok(object) => Ok(Loaded { object, types, ops }),
-            Err(err) => Err(Refusal::new("load", &err)),
-        }
-    }
-}
-
-impl Loaded {
-    /// Attaches the scheduler, and whatever other programs the object has. It goes with the links.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
-    pub fn attach(&mut self) -> Result<Vec<Link>, Refusal> {
-        log::begin();
-        let refused = |err: libbpf_rs::Error| Refusal::new("attach", &err);
-        let mut links = Vec::new();
-        for program in self.object.progs_mut() {
-            if attaches_by_itself(&program) && program.autoload() {
-                links.push(program.attach().map_err(refused)?);
-            }
-        }
-        for mut map in self.object.maps_mut() {
-            let is_ops = self.ops.as_deref().is_some_and(|ops| map.name() == ops);
-            if map.map_type() == MapType::StructOps && is_ops {
-                links.push(map.attach_struct_ops().map_err(refused)?);
-            }
-        }
-        Ok(links)
-    }
-
-    /// A section's bytes as they are now; nothing if it is not there.
-    pub fn section(&self, name: &str) -> Option<Vec<u8>> {
-        let map = self.object.maps().find(|map| map.name().to_string_lossy().ends_with(name))?;
-        map.lookup(&0_u32.to_le_bytes(), MapFlags::ANY).ok().flatten()
-    }
-
-    /// A part of a variable as bytes.
-    pub fn bytes(&self, path: &str) -> Option<Vec<u8>> {
-        let place = globals::find(&self.types, path).ok()?;
-        let section = self.section(&place.section)?;
-        section.get(place.offset..place.offset + place.size).map(<[u8]>::to_vec)
-    }
-
-    /// A number.
-    pub fn number(&self, path: &str) -> Option<u64> {
-        let place = globals::find(&self.types, path).ok()?;
-        globals::decode(&self.types, &place, &self.section(&place.section)?)
-    }
-
-    /// Text, up to its 0.
-    pub fn text(&self, path: &str) -> Option<String> {
-        self.bytes(path).map(|bytes| until_zero(&bytes))
-    }
-
-    /// The debug dump, if the scheduler kept it.
-    pub fn dump(&self) -> Option<String> {
-        // Either an array of its own length, or one that was made longer above.
-        let longer = self.section(".data.uei_dump").map(|bytes| until_zero(&bytes));
-        let text = longer.or_else(|| self.text("uei_dump"))?;
-        (!text.is_empty()).then_some(text)
-    }
-
-    /// All numbers that the scheduler counts in: the plain variables of `.bss`.
-    pub fn counters(&self) -> BTreeMap<String, u64> {
-        let Some(section) = self.section(".bss") else { return BTreeMap::new() };
-        globals::all(&self.types)
-            .into_iter()
-            .filter(|global| global.place.section == ".bss" && globals::is_named(&global.name))
-            .filter_map(|global| {
-                let value = globals::decode(&self.types, &global.place, &section)?;
-                Some((global.name, value))
-            })
-            .collect()
-    }
-}
-
-/// The sections of programs that libbpf attaches where the section's name says.
-const ATTACHED_BY_NAME: &[&str] = &[
-    "tp_btf",
-    "fentry",
-    "fexit",
-    "fmod_ret",
-    "fsession",
-    "lsm",
-    "raw_tp",
-    "raw_tracepoint",
-    "tp",
-    "tracepoint",
-    "kprobe",
-    "kretprobe",
-    "ksyscall",
-    "kretsyscall",
-    "uprobe",
-    "uretprobe",
-    "usdt",
-];
-
-/// Whether a program is such a one, and not an operation of the scheduler's or one that is called.
-fn attaches_by_itself(program: &libbpf_rs::ProgramMut<'_>) -> bool {
-    let section = program.section().to_string_lossy();
-    let kind = section.split_once('/').map_or("", |(kind, _)| kind);
-    // What follows a dot is a way of it: `fentry.s` may sleep, `kprobe.multi` is at many places.
-    ATTACHED_BY_NAME.contains(&kind.split('.').next().unwrap_or(kind))
-}
-
-fn until_zero(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
-}
-
-/// Every enumerator of the kernel's that begins with `SCX_`.
-fn kernel_enumerators(kernel: &Btf<'_>) -> BTreeMap<String, u64> {
-    let enums = kernel.type_by_kind::<Enum<'_>>().map(|e| *e);
-    let enums64 = kernel.type_by_kind::<Enum64<'_>>().map(|e| *e);
-    let all = enums.chain(enums64).flat_map(|ty| globals::enumerators(&ty));
-    all.filter(|(name, _)| name.starts_with("SCX_") || name.starts_with("__SCX_"))
-        .map(|(name, value)| (name, value as u64))
-        .collect()
-}
-
-/// The flags of `enum scx_ops_flags`: a bit each.
-fn flag_names(kernel: &Btf<'_>) -> Vec<(String, u64)> {
-    let ty = kernel.type_by_name::<BtfType<'_>>("scx_ops_flags");
-    let all = ty.map(|ty| globals::enumerators(&ty)).unwrap_or_default();
-    all.into_iter()
-        .map(|(name, value)| (name, value as u64))
-        .filter(|(name, value)| name.starts_with("SCX_OPS_") && value.count_ones() == 1)
-        .collect()
-}
-/// A little-endian number of up to 8 bytes; of a longer one the low 8.
-fn number(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    let len = bytes.len().min(8);
-    word[..len].copy_from_slice(&bytes[..len]);
-    u64::from_le_bytes(word)
 }

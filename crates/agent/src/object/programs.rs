@@ -13,14 +13,23 @@ impl Loaded {
     /// # Errors
     /// There is none of this name, it cannot be run, or it does not return 0.
     pub fn call(&mut self, name: &str, context: &mut [u8]) -> Result<()> {
+        let returned = self.run(name, context)?;
+        ensure!(returned == 0, "program {name} returned {returned}");
+        Ok(())
+    }
+
+    /// The same, with whatever it returns.
+    ///
+    /// # Errors
+    /// There is none of this name, or it cannot be run.
+    pub fn run(&mut self, name: &str, context: &mut [u8]) -> Result<u32> {
         let program = self.object.progs_mut().find(|program| program.name() == name);
         let program = program.with_context(|| format!("there is no program {name}"))?;
         let context_in = (!context.is_empty()).then_some(context);
         let output = program
             .test_run(ProgramInput { context_in, ..ProgramInput::default() })
             .map_err(|err| anyhow!("program {name} cannot be run: {err}"))?;
-        ensure!(output.return_value == 0, "program {name} returned {}", output.return_value);
-        Ok(())
+        Ok(output.return_value)
     }
 
     /// Runs an iterator over all that it iterates over, and gives back what it printed.

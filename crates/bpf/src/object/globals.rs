@@ -63,7 +63,7 @@ pub(super) fn collect(object: &Object, elf: &Elf<'_>, sections: &[VarSection]) -
 
 /// Whether a person gave a variable its name: not the loader's `__SCX_...`, and not a function's own
 /// `function.variable`, which cannot be named from outside.
-fn is_named(name: &str) -> bool {
+pub fn is_named(name: &str) -> bool {
     !name.starts_with("__") && !name.contains('.')
 }
 
@@ -79,6 +79,26 @@ impl Object {
     /// Whether it has a variable, or a part of one.
     pub fn has(&self, path: &str) -> bool {
         self.find(path).is_ok()
+    }
+
+    /// What a user asks for with `--set KEY=VALUE`: `NAME[]=N` gives a map or an array so many elements
+    /// ([`Object::set_len`]), `NAME[*]=N` puts new maps into a map of maps ([`Object::fill_map`]), and
+    /// all else is a value ([`Object::set`]).
+    ///
+    /// # Errors
+    /// See there; or `N` is no number.
+    pub fn configure(&mut self, key: &str, value: &str) -> Result<(), Error> {
+        let number = || {
+            let wrong = |_| Error::Variable("give a number of elements".to_owned());
+            value.parse().map_err(wrong)
+        };
+        if let Some(name) = key.strip_suffix("[]") {
+            self.set_len(name, number()?)
+        } else if let Some(name) = key.strip_suffix("[*]") {
+            self.fill_map(name, number()?)
+        } else {
+            self.set(key, value)
+        }
     }
 
     /// Sets a variable, or a member or an element of one, to a number, a truth value, an
@@ -155,7 +175,7 @@ impl Object {
         Ok(())
     }
 
-    fn find(&self, path: &str) -> Result<Place, Error> {
+    pub(super) fn find(&self, path: &str) -> Result<Place, Error> {
         let end = path.find(['.', '[']).unwrap_or(path.len());
         let (name, mut rest) = path.split_at(end);
         let found = self.variables.iter().find(|variable| variable.name == name);

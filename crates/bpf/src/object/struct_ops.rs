@@ -132,7 +132,7 @@ fn member_at(composite: &Composite, offset: usize) -> Option<usize> {
 }
 
 /// Whether a type is a pointer to a function.
-fn is_operation(btf: &Btf, ty: TypeId) -> bool {
+pub(super) fn is_operation(btf: &Btf, ty: TypeId) -> bool {
     let pointer = btf.resolve(ty).unwrap_or(ty);
     let Type::Ptr(to) = *btf.ty(pointer) else { return false };
     let to = btf.resolve(to).unwrap_or(to);

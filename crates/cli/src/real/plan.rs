@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use scxlab_engine::Nanos;
-use scxlab_protocol::{Job, Run, Setting, Task, WorkloadSource};
+use scxlab_protocol::{Bytes, Job, Run, Setting, Task, WorkloadSource};
 use scxlab_workload::Workload;
 
 use super::place::Where;
 use crate::args::RunArgs;
 use crate::objects;
 use crate::plan::{self, Plan};
+use crate::prog_run::{self, ProgRun};
 use crate::status::Failure;
 
 /// Where the agent finds the scheduler in a VM.
@@ -29,6 +30,8 @@ pub struct RealPlan {
     pub workload: String,
     /// What the agent is to do.
     pub job: Job,
+    /// Programs to run, as they were asked for.
+    pub prog_run: Vec<ProgRun>,
     /// How long the scheduler is to stay attached.
     pub duration: Duration,
     /// The compiled scheduler.
@@ -50,20 +53,6 @@ impl RealPlan {
                 "--trace: a real kernel's trace is not written; leave it out, or give --on engine",
             ));
         }
-        if let Some(ops) = &args.ops {
-            return Err(Failure::wrong(format_args!(
-                "--ops {ops}: on a real kernel an object has to have one scheduler; leave it out, or \
-                 give --on engine"
-            )));
-        }
-        for (option, programs) in [("--with", &args.with), ("--without", &args.without)] {
-            if let Some(program) = programs.first() {
-                return Err(Failure::wrong(format_args!(
-                    "{option} {program}: a real kernel gets the programs that the object has on; \
-                     leave it out, or give --on engine"
-                )));
-            }
-        }
         if let Some(version) = args.kernel_abi {
             return Err(Failure::wrong(format_args!(
                 "--kernel-abi {version}: a real kernel is the version that it is; leave it out, or \
@@ -82,13 +71,6 @@ impl RealPlan {
                  --on engine"
             )));
         }
-        if let Some(run) = args.prog_run.first() {
-            return Err(Failure::wrong(format_args!(
-                "--prog-run {}: what a scheduler's user space has a real kernel run is its own doing; \
-                 leave it out, or give --on engine",
-                run.name
-            )));
-        }
         let is_file = plan::is_file(&args.scheduler);
         let object = match is_file {
             true => objects::named(&args.scheduler)?,
@@ -102,6 +84,7 @@ impl RealPlan {
         let cpus = place.cpus();
         let (workload, text) = plan::workload(&args.workload, cpus)?;
         let duration = plan::run_time(args.duration, &workload)?;
+        prog_run::check_times(&args.prog_run, duration)?;
         // What cannot be compiled is refused here, and not by a guest.
         plan::compile(&workload, cpus)?;
         let engine = engine_plan(args, &place, duration, workload.clone());
@@ -121,7 +104,11 @@ impl RealPlan {
             .map(|(name, value)| Setting { name: name.clone(), value: value.clone() });
         let task = Task::Run(Run {
             object: if place.is_vm() { PathBuf::from(OBJECT) } else { object.clone() },
+            ops: args.ops.clone(),
+            with: args.with.clone(),
+            without: args.without.clone(),
             set: set.collect(),
+            prog_runs: args.prog_run.iter().map(asked).collect(),
             flags,
             workload: source(&args.workload, text),
             duration_ns: duration.0,
@@ -132,6 +119,7 @@ impl RealPlan {
             scheduler: name,
             options,
             workload: workload.name,
+            prog_run: args.prog_run.clone(),
             job: Job { task, seed: args.seed, cpus },
             duration: Duration::from_nanos(duration.0),
             object,
@@ -154,6 +142,12 @@ fn engine_plan(
         args.kernel_abi = Some(place.version()?);
     }
     Plan::with(&args, workload)
+}
+
+/// A program to run, as the agent gets it.
+fn asked(run: &ProgRun) -> scxlab_protocol::ProgRun {
+    let ProgRun { name, context, at } = run.clone();
+    scxlab_protocol::ProgRun { name, context: Bytes(context), at_ns: at.map(|at| at.0) }
 }
 
 /// The workload as the agent gets it, with its text if it is a file's.

@@ -13,8 +13,11 @@ use super::host::Host;
 use super::place::Where;
 use super::plan::{OBJECT, RealPlan};
 use crate::output::{Terminal, aside};
+use crate::prog_run::{ProgRun, hex};
 use crate::progress::Progress;
-use crate::report::{ExitPart, Pairs, Report, SchedulerPart, StalledPart, TasksPart, TidPart};
+use crate::report::{
+    ExitPart, Pairs, ProgRunPart, Report, SchedulerPart, StalledPart, TasksPart, TidPart,
+};
 use crate::status::Failure;
 
 /// The least kind of exit that is an ejection.
@@ -37,6 +40,7 @@ pub(super) struct Outcome {
     leaked: Option<u64>,
     counters: BTreeMap<String, u64>,
     events: BTreeMap<String, u64>,
+    prog_runs: Vec<ProgRunPart>,
 }
 
 /// What has been said so far.
@@ -51,7 +55,16 @@ struct Heard {
     leaked: Option<u64>,
     counters: BTreeMap<String, u64>,
     events: BTreeMap<String, u64>,
+    /// By their places in the job.
+    prog_runs: BTreeMap<usize, Ran>,
     notes: Vec<String>,
+}
+
+/// What became of a program that was run.
+struct Ran {
+    at_ns: Option<u64>,
+    retval: u32,
+    context: Vec<u8>,
 }
 
 /// Runs it to its end.
@@ -135,6 +148,9 @@ fn hear(
                 return Err(Failure::wrong(format_args!("{object}: {why}")));
             }
             Record::Failed { why } => return Err(Failure::missing(why)),
+            Record::ProgRan { number, at_ns, retval, context } => {
+                heard.prog_runs.insert(number, Ran { at_ns, retval, context: context.0 });
+            }
             Record::Note { text } => heard.notes.push(text),
             Record::Hello(_)
             | Record::Doing { .. }
@@ -176,15 +192,35 @@ impl Heard {
             leaked: self.leaked,
             counters: self.counters,
             events: self.events,
+            prog_runs: prog_runs(plan, &self.prog_runs),
         })
     }
+}
+
+/// As the engine reports them: those that did not come to run returned nothing.
+fn prog_runs(plan: &RealPlan, ran: &BTreeMap<usize, Ran>) -> Vec<ProgRunPart> {
+    let part = |(number, asked): (usize, &ProgRun)| match ran.get(&number) {
+        Some(Ran { at_ns, retval, context }) => ProgRunPart {
+            name: asked.name.clone(),
+            at_ns: *at_ns,
+            retval: Some(*retval),
+            context: (*context != asked.context).then(|| hex(context)),
+        },
+        None => ProgRunPart {
+            name: asked.name.clone(),
+            at_ns: asked.at.map(|at| at.0),
+            retval: None,
+            context: None,
+        },
+    };
+    plan.prog_run.iter().enumerate().map(part).collect()
 }
 
 impl Outcome {
     /// As the engine would report it.
     pub(super) fn report(self, plan: &RealPlan) -> Report {
-        let Self { kernel, flags, exit, tasks, tids, lost, all_lost, leaked, counters, events } =
-            self;
+        let Self { kernel, flags, exit, tasks, tids, lost, all_lost, leaked, .. } = self;
+        let Self { counters, events, prog_runs, .. } = self;
         let key = plan.options.iter().find(|(key, _)| key == "key").map(|(_, value)| value.clone());
         let stalled = lost.iter().map(|task| StalledPart {
             comm: task.comm.clone(),
@@ -232,7 +268,7 @@ impl Outcome {
             stalled: stalled.collect(),
             counters: Pairs(counters.into_iter().collect()),
             events: Pairs(events.into_iter().collect()),
-            prog_runs: Vec::new(),
+            prog_runs,
             maps: Pairs(Vec::new()),
             interleave: None,
             workload: plan.workload.clone(),
