@@ -102,7 +102,8 @@ pub struct SchedExtEntity {
     /// The task's id: unique, never 0, kept through exec, never used again. 0 only for the boot
     /// CPU's idle task, which nobody forked.
     pub tid: u64,
-    /// CPU time left in ns; [`u64::MAX`] for no end.
+    /// CPU time left in ns; [`u64::MAX`] for no end. Of a running task as it was when it was last
+    /// charged: see [`Cx::slice`](crate::Cx::slice).
     pub slice: u64,
     /// The order in a vtime queue.
     pub dsq_vtime: u64,

@@ -1,5 +1,8 @@
 //! The kernel's rules for inserts and dispatch queues, and its words for those who break them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use scxlab_engine::{CpuId, DsqId, EnqFlags, Errno, ExitKind, Nanos, OpSet, OpsFlags, What};
 
 mod support;
@@ -432,4 +435,31 @@ fn a_zero_slice_is_warned_of_once_and_refilled() {
             && warned[0].ends_with("] has zero slice in do_pick_task_scx()")
     );
     assert!(engine.event_counters(id).refill_slice_dfl > 10);
+}
+
+/// `scx_bpf_dsq_nr_queued(SCX_DSQ_LOCAL)` is about the CPU whose runqueue is locked, wherever the
+/// operation runs.
+#[test]
+fn the_local_queue_is_that_of_the_locked_runqueue() {
+    let elsewhere = Arc::new(AtomicU32::new(0));
+    let counter = elsewhere.clone();
+    let lab = Lab::new().on_select_cpu(|_, _, prev, _| CpuId(1 - prev.0));
+    let lab = lab.on_enqueue(move |cx, p, enq| {
+        let there = DsqId::local_on(cx.task_cpu(p).0);
+        let [local, there] = [DsqId::LOCAL, there].map(|dsq| cx.dsq_nr_queued(dsq));
+        assert_eq!(local, there, "{}", cx.get(p).comm());
+        if cx.this_cpu() != cx.task_cpu(p) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        cx.dsq_insert(p, DsqId::LOCAL, SLICE, enq);
+    });
+    let mut prog = Prog::new();
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        let routine = prog.forever(name, vec![run(1), sleep(1)]);
+        prog.start(routine);
+    }
+    let (mut engine, id) = attached(quiet(2, prog), lab);
+    go(&mut engine, 500);
+    assert!(engine.is_attached(id), "{:?}", engine.exit_info(id));
+    assert!(elsewhere.load(Ordering::Relaxed) > 0, "nobody was enqueued from another CPU");
 }

@@ -1,6 +1,6 @@
 //! Timers of a scheduler's own.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use scxlab_engine::{
     Config, CpuId, Cx, DsqId, Engine, EnqFlags, Errno, Nanos, OpSet, Ops, OpsFlags, SchedId,
@@ -114,6 +114,102 @@ fn a_timer_goes_off_where_it_was_started_and_when_it_is_time() {
     assert!(*elsewhere > 100);
     assert!(second.len() as u32 + 1 >= *elsewhere, "{} of {elsewhere}", second.len());
     assert!(second.iter().all(|(_, cpu, _)| *cpu == CpuId(1)));
+}
+
+/// One CPU, whose running task gets another slice from a timer.
+#[derive(Debug)]
+struct Slices {
+    /// What tasks are inserted with.
+    slice: u64,
+    /// What the timer writes.
+    writes: u64,
+    every: Nanos,
+    /// Looks at every tick, so that none is left out.
+    ticks: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    running: Option<u64>,
+    /// When which task began to run, and what the timer found left of its slice.
+    all: Vec<(Nanos, u64, u64)>,
+}
+
+impl Scheduler for Slices {
+    fn ops(&self) -> Ops {
+        let mut implements = OpSet::INIT | OpSet::ENQUEUE | OpSet::RUNNING;
+        implements |= if self.ticks { OpSet::TICK } else { OpSet::empty() };
+        let flags = OpsFlags::TID_TO_TASK;
+        Ops { name: "slices".into(), implements, flags, timeout_ms: 1000, ..Ops::default() }
+    }
+
+    fn new_state(&self) -> Box<dyn State> {
+        Box::new(Seen::default())
+    }
+
+    fn init(&self, cx: &mut Cx<'_>) -> Result<(), Errno> {
+        cx.timer_start(1, cx.now() + self.every);
+        Ok(())
+    }
+
+    fn enqueue(&self, cx: &mut Cx<'_>, p: Task<'_>, enq: EnqFlags) {
+        cx.dsq_insert(p, DsqId::GLOBAL, self.slice, enq);
+    }
+
+    fn running(&self, cx: &mut Cx<'_>, p: Task<'_>) {
+        let (now, scx) = (cx.now(), &cx.get(p).scx);
+        let (tid, slice) = (scx.tid, scx.slice);
+        let seen = cx.state::<Seen>().expect("it is ours");
+        seen.running = Some(tid);
+        seen.all.push((now, tid, slice));
+    }
+
+    fn tick(&self, _: &mut Cx<'_>, _: Task<'_>) {}
+
+    fn timer(&self, cx: &mut Cx<'_>, _: u32) {
+        let now = cx.now();
+        cx.timer_start(1, now + self.every);
+        let Some(tid) = cx.state::<Seen>().expect("it is ours").running else { return };
+        let Some(p) = cx.tid_to_task(tid) else { return };
+        let left = cx.slice(p);
+        cx.state::<Seen>().expect("it is ours").all.push((now, tid, left));
+        cx.write_slice(p, self.writes);
+    }
+}
+
+/// A tick that is left out has charged the task all the same: what a timer finds and does is as if
+/// all ticks came. In the kernel the slice counts down on each tick, and a new one begins there.
+#[test]
+fn ticks_that_are_left_out_count() {
+    const MS: u64 = 1_000_000;
+    for (slice, writes, every, ejected) in [
+        // Takes the CPU away from one that had it for good.
+        (u64::MAX, 0, 20, false),
+        // Gives a new slice before the old one ends: the other task never comes to run.
+        (20 * MS, 20 * MS, 15, true),
+        (20 * MS, 9 * MS, 7, true),
+        (20 * MS, MS, 19, false),
+    ] {
+        let run = |ticks| {
+            let mut prog = Prog::new();
+            for name in ["a", "b"] {
+                let hog = prog.forever(name, vec![run_us(1_000_000)]);
+                prog.start(hog);
+            }
+            let every = Nanos(every * MS + 1000);
+            let slices = Slices { slice, writes, every, ticks };
+            let (mut engine, id) = attached(quiet(1, prog), slices);
+            go(&mut engine, 3000);
+            let seen: &Seen =
+                engine.scheduler_state(id).as_any().downcast_ref().expect("it is ours");
+            (seen.clone(), engine.exit_info(id).map(|exit| (exit.kind, exit.msg.clone())))
+        };
+        let (all, left_out) = (run(true), run(false));
+        assert_eq!(all, left_out, "{slice} {writes} {every}");
+        assert_eq!(all.1.is_some(), ejected, "{slice} {writes} {every}: {:?}", all.1);
+        let lefts = all.0.all.iter().map(|&(.., left)| left).collect::<BTreeSet<_>>();
+        assert_eq!(lefts.len() > 1, slice != u64::MAX, "{slice} {writes} {every}: {lefts:?}");
+    }
 }
 
 /// One that is due at once each time cannot stop the clock.

@@ -215,7 +215,9 @@ impl Engine {
         let _ = writeln!(
             s,
             "      dsq_vtime={} slice={} weight={}",
-            scx.dsq_vtime, scx.slice, scx.weight
+            scx.dsq_vtime,
+            self.slice_after_ticks(p),
+            scx.weight
         );
         let cpus = task.cpus_ptr().to_bitmap_string(self.nr_cpus());
         let _ = writeln!(s, "      cpus={cpus} no_mig={}", task.migration_disabled);

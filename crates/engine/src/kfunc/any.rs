@@ -65,7 +65,7 @@ impl<'r> Cx<'r> {
     /// # Errors
     /// `ENOENT` if there is no such queue.
     pub fn dsq_nr_queued(&mut self, dsq: DsqId) -> Result<u32, Errno> {
-        let cpu = self.core.this_cpu;
+        let cpu = self.scope.locked.unwrap_or(self.core.this_cpu);
         let idx = if dsq == DsqId::LOCAL {
             self.core.local_dsq(cpu)
         } else if let Some(n) = dsq.as_local_on() {
@@ -102,11 +102,7 @@ impl<'r> Cx<'r> {
         if !self.core.on_sched(p.idx, self.sched) {
             return false;
         }
-        self.core.p_mut(p.idx).scx.slice = slice;
-        if self.core.is_current(p.idx) && self.scope.op != Op::Tick {
-            let cpu = self.core.task_cpu(p.idx);
-            self.core.rearm_tick(cpu);
-        }
+        self.write_slice(p, slice);
         true
     }
 

@@ -52,10 +52,9 @@ impl Cx<'_> {
         if !self.core.vet_enq_flags(self.sched, dsq, &mut enq) {
             return false;
         }
-        let scx = &mut self.core.p_mut(p.idx).scx;
-        scx.slice = if slice > 0 { slice } else { scx.slice.max(1) };
+        self.write_slice(p, if slice > 0 { slice } else { self.slice(p).max(1) });
         if let Some(vtime) = vtime {
-            scx.dsq_vtime = vtime;
+            self.core.p_mut(p.idx).scx.dsq_vtime = vtime;
             enq |= EnqFlags::DSQ_PRIQ;
         }
         self.insert_commit(p.idx, dsq, enq);

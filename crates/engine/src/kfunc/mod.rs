@@ -107,7 +107,23 @@ impl<'r> Cx<'r> {
 
     /// Writes `p->scx.slice`, as a program may that has the task at hand, whoever's it is.
     pub fn write_slice(&mut self, p: Task<'_>, slice: u64) {
+        if !self.core.is_current(p.idx) {
+            self.core.p_mut(p.idx).scx.slice = slice;
+            return;
+        }
+        let cpu = self.core.task_cpu(p.idx);
+        self.core.charge_left_out_ticks(cpu);
         self.core.p_mut(p.idx).scx.slice = slice;
+        // A tick sees to the next one on its CPU itself.
+        if self.scope.op != Op::Tick || cpu != self.core.this_cpu {
+            self.core.rearm_tick(cpu);
+        }
+    }
+
+    /// `p->scx.slice`, which each tick takes the time from that the task has run. The engine leaves out
+    /// ticks that do nothing else, so a running task's [`TaskStruct`] may have an older one.
+    pub fn slice(&self, p: Task<'_>) -> u64 {
+        self.core.slice_after_ticks(p.idx)
     }
 
     /// Writes `p->scx.dsq_vtime`, as a program may that has the task at hand, whoever's it is.

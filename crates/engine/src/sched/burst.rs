@@ -6,7 +6,7 @@ use crate::ext::tracepoint::{Tracepoint, TracepointSet};
 use crate::flags::SCX_SLICE_INF;
 use crate::ops::OpSet;
 use crate::sim::Act;
-use crate::task::SchedClass;
+use crate::task::{SchedClass, TaskIdx};
 use crate::{CpuId, Nanos};
 
 impl Engine {
@@ -54,14 +54,44 @@ impl Engine {
 
     /// `update_curr()` of the current task's class.
     pub(crate) fn update_curr(&mut self, cpu: CpuId) {
-        let now = self.now.0;
+        self.charge(cpu, self.now);
+    }
+
+    /// Charges the current task for the ticks that were left out, which is all that they would have
+    /// done. Before its slice is changed.
+    pub(crate) fn charge_left_out_ticks(&mut self, cpu: CpuId) {
+        if self.p(self.rq(cpu).curr).sched_class() == SchedClass::Ext {
+            self.charge(cpu, self.last_tick());
+        }
+    }
+
+    /// `p->scx.slice` as the ticks of a kernel leave it: those that were left out count too.
+    pub(crate) fn slice_after_ticks(&self, p: TaskIdx) -> u64 {
+        let task = self.p(p);
+        let is_charged = self.is_current(p) && task.sched_class() == SchedClass::Ext;
+        if !is_charged || task.scx.slice == SCX_SLICE_INF {
+            return task.scx.slice;
+        }
+        let left_out = self.last_tick().0.saturating_sub(task.se.exec_start);
+        task.scx.slice.saturating_sub(left_out)
+    }
+
+    /// When a tick came last, or would have come.
+    fn last_tick(&self) -> Nanos {
+        let jiffy = self.jiffy().0;
+        Nanos(self.now.0 / jiffy * jiffy)
+    }
+
+    /// Charges the current task for its time until then.
+    fn charge(&mut self, cpu: CpuId, until: Nanos) {
+        let until = until.0;
         let curr = self.rq(cpu).curr;
         let p = self.p_mut(curr);
-        let delta = now.saturating_sub(p.se.exec_start);
+        let delta = until.saturating_sub(p.se.exec_start);
         if delta == 0 || p.sched_class() == SchedClass::Idle {
             return;
         }
-        p.se.exec_start = now;
+        p.se.exec_start = until;
         p.se.sum_exec_runtime += delta;
         match p.sched_class() {
             SchedClass::Ext => {
@@ -77,7 +107,8 @@ impl Engine {
     }
 
     /// Sees to it that the tick comes when it would next do something. A tick that finds nothing
-    /// to do is left out; the slice is only ever looked at on a tick, as in the kernel.
+    /// to do but to charge the current task is left out; the slice is only ever looked at on a tick,
+    /// as in the kernel.
     pub(crate) fn rearm_tick(&mut self, cpu: CpuId) {
         let at = self.next_tick(cpu);
         let rq = self.rq_mut(cpu);

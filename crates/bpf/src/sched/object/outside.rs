@@ -308,7 +308,7 @@ impl<'r> Outside<'_, 'r> {
             S::RunnableAt => clock::jiffies_at(self.cx, scx.runnable_at),
             S::DdspDsqId => scx.ddsp_dsq_id,
             S::DdspEnqFlags => scx.ddsp_enq_flags,
-            S::Slice => scx.slice,
+            S::Slice => self.cx.slice(p),
             S::DsqVtime => scx.dsq_vtime,
             S::Disallow => scx.disallow.into(),
             S::Tid => scx.tid,
