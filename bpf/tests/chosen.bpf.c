@@ -45,7 +45,7 @@ const volatile u32 nr_long = 1;
 u64 long_array[1] SEC(".data.long_array");
 
 /* What was seen. */
-u64 list_sum, layer_weight, layer_mask, sized_at_2, inner_maps, long_sum;
+u64 list_sum, layer_weight, layer_mask, sized_at_2, inner_maps, long_sum, looked_on;
 u64 first_enqueued, second_enqueued;
 
 static void look_into(u32 i)
@@ -77,7 +77,19 @@ int look(void *ctx)
 	barrier_var(array);
 	for (i = 0; i < nr_long && i < 64; i++)
 		long_sum += array[i];
+	/* One more, as 0 is what nobody has looked at. */
+	looked_on = 1 + bpf_get_smp_processor_id();
 	return inner_maps;
+}
+
+void scx_bpf_no_such_function(void) __ksym __weak;
+
+/* What no kernel has: to load it is an error there, and to reach it on the engine. */
+SEC("?syscall")
+int reach(void *ctx)
+{
+	scx_bpf_no_such_function();
+	return 0;
 }
 
 void BPF_STRUCT_OPS(first_enqueue, struct task_struct *p, u64 enq_flags)

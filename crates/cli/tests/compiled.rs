@@ -243,8 +243,16 @@ fn a_scheduler_is_chosen_and_set_up() {
     let (status, report) = report(&run);
     assert_eq!(status, Some(0), "{}", report["exit"]);
     let counter = |name: &str| report["counters"][name].as_u64().expect("it is counted");
-    let seen = ["list_sum", "layer_weight", "layer_mask", "sized_at_2", "inner_maps", "long_sum"];
-    assert_eq!(seen.map(counter), [7, 30, 0xf0, 42, 5, 9], "{}", report["counters"]);
+    let seen = [
+        "list_sum",
+        "layer_weight",
+        "layer_mask",
+        "sized_at_2",
+        "inner_maps",
+        "long_sum",
+        "looked_on",
+    ];
+    assert_eq!(seen.map(counter), [7, 30, 0xf0, 42, 5, 9, 1], "{}", report["counters"]);
     assert!(counter("first_enqueued") == 0 && counter("second_enqueued") > 0);
 }
 
@@ -352,7 +360,7 @@ fn overlapping_callbacks_are_the_seed_s() {
 
 #[test]
 fn what_is_wrong_is_said_in_one_message() {
-    let (simple, beside) = (object("simple"), object("beside"));
+    let [simple, beside, chosen] = ["simple", "beside", "chosen"].map(object);
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let bytes = std::fs::read(&simple).expect("it is there");
     let half = tempfile::NamedTempFile::with_suffix(".bpf.o").expect("there is room");
@@ -374,6 +382,10 @@ fn what_is_wrong_is_said_in_one_message() {
         (&[&beside, "--prog-run", "on_exit"], "no program of the kind syscall"),
         (&[&beside, "--prog-run", "tune@1h"], "at 3600s the run has ended; it takes 10s"),
         (&[&beside, "--prog-run", "wild=00"], "the context, 1 byte, in wild"),
+        (
+            &[&chosen, "--ops", "first_ops", "--with", "reach", "--prog-run", "reach"],
+            "kfunc 'scx_bpf_no_such_function' is referenced but wasn't resolved, in reach",
+        ),
         (&[&beside, "--prog-run", "tune@1h", "--on", "vm:7.2"], "at 3600s the run has ended"),
         (&[&beside, "--dump-map", ".bss", "--on", "vm:7.2"], "leave it out, or give --on engine"),
         (&["qmap", "--interleave", "calls"], "only a compiled scheduler"),

@@ -106,13 +106,21 @@ fn a_scheduler_is_chosen_and_set_up() {
                --set sized[2]=41 --set maps[*]=5 --set nr_long=4 --set long_array[]=4 \
                --set long_array[3]=9";
     let run = format!("run {object} --ops second_ops {set} --prog-run look --workload mixed");
-    let seen = ["list_sum", "layer_weight", "layer_mask", "sized_at_2", "inner_maps", "long_sum"];
+    let seen = [
+        "list_sum",
+        "layer_weight",
+        "layer_mask",
+        "sized_at_2",
+        "inner_maps",
+        "long_sum",
+        "looked_on",
+    ];
     for (kernel, more) in [("7.2", ""), ("6.16", "--without second_enqueue")] {
         let (status, report) = report(&format!("{run} --duration 2s --on vm:{kernel} {more}"));
         assert_eq!(status, 0, "{kernel}: {report:#}");
         for counters in [&report["counters"], &report["engine"]["counters"]] {
             let counter = |name: &str| counters[name].as_u64().expect("it is counted");
-            assert_eq!(seen.map(counter), [7, 30, 0xf0, 42, 5, 9], "{kernel}: {counters}");
+            assert_eq!(seen.map(counter), [7, 30, 0xf0, 42, 5, 9, 1], "{kernel}: {counters}");
             assert_eq!(counter("first_enqueued"), 0, "{kernel}: {counters}");
             // Without the operation the core enqueues.
             assert_eq!(counter("second_enqueued") > 0, more.is_empty(), "{kernel}: {counters}");

@@ -10,7 +10,7 @@ pub use self::refused::{DecodeError, Refused};
 use self::kinds::{alu_kinds, jump_kinds, move_register, swap};
 use super::address::{self, RegionId};
 use super::code::{Arena, Code, Kind, Op, atomic};
-use crate::image::{Function, MapType};
+use crate::image::{Function, Map, MapType};
 use crate::insn::class::{ALU, ALU64, JMP, JMP32, LD, LDX, ST, STX};
 use crate::insn::mode::{ATOMIC, MEM, MEMSX};
 use crate::insn::pseudo;
@@ -58,22 +58,26 @@ impl Code {
     /// nowhere. Also if `binding` has fewer addresses than the image asks for.
     pub fn decode(image: &Image, binding: &Binding) -> Result<Self, DecodeError> {
         let by_start = layout(image)?;
+        let arena = arena(image, binding);
+        let no_user = |map: &Map| map.map_type == ARENA && map.flags & BPF_F_NO_USER_CONV != 0;
+        let user_is_low = image.maps.iter().any(no_user);
         let mut ops = vec![Op::HOLE; image.insns.len()];
         for function in &image.functions {
-            let decoder = Decoder { image, binding, function, by_start: &by_start };
+            let decoder = Decoder {
+                image,
+                binding,
+                function,
+                by_start: &by_start,
+                arena: &arena,
+                user_is_low,
+            };
             decoder.function(&mut ops)?;
         }
         let mut lines = image.lines.clone();
         lines.sort_by_key(|line| line.insn);
         let functions = image.functions.clone();
-        let mut code = Self {
-            ops,
-            functions,
-            by_start,
-            lines,
-            targets: Vec::new(),
-            arena: arena(image, binding).ok(),
-        };
+        let mut code =
+            Self { ops, functions, by_start, lines, targets: Vec::new(), arena: arena.ok() };
         code.targets = jump_targets(image, &code)?;
         Ok(code)
     }
@@ -140,6 +144,9 @@ struct Decoder<'a> {
     binding: &'a Binding,
     function: &'a Function,
     by_start: &'a [usize],
+    arena: &'a Result<Arena, Refused>,
+    /// Pointers into the arena are the lower 32 bits in programs too.
+    user_is_low: bool,
 }
 
 // Parts of an operation's code.
@@ -265,15 +272,10 @@ impl Decoder<'_> {
             0x1_0000 => false,
             _ => return Err(Refused::AddressSpaces),
         };
-        arena(self.image, self.binding)?;
-        let whole = self
-            .image
-            .maps
-            .iter()
-            .any(|map| map.map_type == ARENA && map.flags & BPF_F_NO_USER_CONV != 0);
+        self.arena.clone()?;
         Ok(match to_kernel {
             true => Kind::CastKernel,
-            false if whole => Kind::Mov32X,
+            false if self.user_is_low => Kind::Mov32X,
             false => Kind::CastUser,
         })
     }

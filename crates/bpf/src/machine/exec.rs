@@ -8,7 +8,7 @@ use super::code::{Callee, Code, Kind, atomic};
 use super::fault::{Cause, Fault};
 use super::kernel::Kernel;
 use super::memory::{FRAME_SIZE, FRAME_STRIDE, Memory};
-use super::thread::{Frame, MAX_FRAMES, MAY_GOTO_LOOPS, Phase, Return, Stop, Thread, fp};
+use super::thread::{Frame, MAX_FRAMES, MAY_GOTO_INSNS, Phase, Return, Stop, Thread, fp};
 
 use self::far::Far;
 
@@ -137,8 +137,8 @@ fn interpret<K: Kernel>(
     // A block is what can run before the fuel ends, if no jump leaves it: so there is one check for
     // fuel and for the end of the code.
     let end = 'block: loop {
-        let fuel = usize::try_from(left).unwrap_or(usize::MAX);
-        let until = pc.saturating_add(fuel).min(ops.len());
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        let until = pc.saturating_add(most).min(ops.len());
         let mut rest = match ops.get(pc..until) {
             Some(block) if !block.is_empty() => block.iter(),
             _ if left == 0 => break End::OutOfFuel,
@@ -410,10 +410,16 @@ fn interpret<K: Kernel>(
                 Atomic32 => atomic!(4, u32),
                 Atomic64 => atomic!(8, u64),
                 Ja => jump!(),
-                MayGoto => match thread.frames.last_mut() {
-                    Some(Frame { may_goto: 0, .. }) | None => jump!(),
-                    Some(frame) => frame.may_goto -= 1,
-                },
+                MayGoto => {
+                    let executed = thread.executed + (*fuel - left) + (at!() - start) as u64;
+                    let since = thread
+                        .frames
+                        .last_mut()
+                        .map_or(0, |frame| *frame.may_goto.get_or_insert(executed));
+                    if executed - since >= MAY_GOTO_INSNS {
+                        jump!();
+                    }
+                }
                 GotoX => match target(code, at!(), regs[d]) {
                     Some(to) => go!(to),
                     None => fail!(Cause::BadJump(regs[d])),
@@ -472,7 +478,7 @@ fn interpret<K: Kernel>(
                         function: op.imm as usize,
                         from: Return::Caller(at!() + 1),
                         saved: [regs[6], regs[7], regs[8], regs[9]],
-                        may_goto: MAY_GOTO_LOOPS,
+                        may_goto: None,
                     });
                     top = Top { addr: top.addr + FRAME_STRIDE, index: top.index + FRAME_SIZE };
                     stack.resize(top.index + FRAME_SIZE, 0);
@@ -504,6 +510,7 @@ fn interpret<K: Kernel>(
         pc += length;
     };
     thread.pc = pc;
+    thread.executed += *fuel - left;
     *fuel = left;
     end
 }

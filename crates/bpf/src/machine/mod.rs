@@ -63,7 +63,7 @@
 //! - A jump through a register goes only where a jump table of the image points, a
 //!   `BPF_MAP_TYPE_INSN_ARRAY` whose [`entries`](crate::image::Map::entries) are instructions of
 //!   the image. What is in memory are their addresses: [`Code::jump_table`].
-//! - `may_goto` jumps after [`MAY_GOTO_LOOPS`] passes of a frame.
+//! - `may_goto` jumps [`MAY_GOTO_INSNS`] instructions after a frame's first one.
 //! - A function's frame is 512 bytes of its own. What the verifier counts of a stack, the sum over
 //!   all frames, it does not count for schedulers, whose stacks are private.
 
@@ -86,4 +86,4 @@ pub use kernel::{ArenaFault, Kernel, NoKernel, Null};
 pub use memory::{
     Denied, FLAT_MAX, FRAME_SIZE, FRAME_STRIDE, Full, Memory, Part, Place, QUARANTINE, Region,
 };
-pub use thread::{MAX_FRAMES, MAY_GOTO_LOOPS, StartError, Stop, Thread};
+pub use thread::{MAX_FRAMES, MAY_GOTO_INSNS, StartError, Stop, Thread};

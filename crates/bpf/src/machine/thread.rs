@@ -11,11 +11,13 @@ use super::memory::{FRAME_SIZE, FRAME_STRIDE, Full, Memory, Region};
 /// function, so there can be more than that.
 pub const MAX_FRAMES: usize = 32;
 
-/// How often a frame passes its `may_goto` instructions before they jump: `BPF_MAX_LOOPS`.
+/// How many instructions after a frame's first `may_goto` the next one jumps.
 ///
-/// Kernels that can, x86-64 among them, end such a loop after 250 ms instead, which no program's
-/// result may depend on. A count is the same on every machine.
-pub const MAY_GOTO_LOOPS: u32 = 8 * 1024 * 1024;
+/// Kernels that can, x86-64 among them, end such a loop after 250 ms instead
+/// (`bpf_check_timed_may_goto()`), and others after `BPF_MAX_LOOPS` passes, on neither of which any
+/// program's result may depend. This count is the same on every machine, and as much as a loop may
+/// need, whatever its length, without the program's end being in doubt.
+pub const MAY_GOTO_INSNS: u64 = 10_000_000;
 
 /// One function's frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +28,8 @@ pub(super) struct Frame {
     pub from: Return,
     /// The caller's r6 to r9.
     pub saved: [u64; 4],
-    /// How often `may_goto` is still passed.
-    pub may_goto: u32,
+    /// [`Thread::executed`] at its first `may_goto`.
+    pub may_goto: Option<u64>,
 }
 
 /// What a function returns to.
@@ -62,6 +64,8 @@ pub struct Thread {
     pub(super) frames: Vec<Frame>,
     pub(super) stack: RegionId,
     pub(super) phase: Phase,
+    /// How many instructions it has executed since it was made.
+    pub(super) executed: u64,
 }
 
 /// Why a thread stopped.
@@ -103,7 +107,14 @@ impl Thread {
     /// There is no memory for it.
     pub fn new(memory: &mut Memory, name: &str) -> Result<Self, Full> {
         let stack = memory.alloc_stack(Region::new(format!("the stack of {name}")))?;
-        Ok(Self { regs: [0; 16], pc: 0, frames: Vec::new(), stack, phase: Phase::Idle })
+        Ok(Self {
+            regs: [0; 16],
+            pc: 0,
+            frames: Vec::new(),
+            stack,
+            phase: Phase::Idle,
+            executed: 0,
+        })
     }
 
     /// Starts a function with up to five arguments, in r1 to r5. All other registers are zero, and
@@ -207,7 +218,7 @@ impl Thread {
         from: Return,
     ) {
         let saved = [self.regs[6], self.regs[7], self.regs[8], self.regs[9]];
-        self.frames.push(Frame { function, from, saved, may_goto: MAY_GOTO_LOOPS });
+        self.frames.push(Frame { function, from, saved, may_goto: None });
         let mut stack = memory.take_stack(self.stack);
         stack.resize(self.frames.len() * FRAME_SIZE, 0);
         memory.give_stack(self.stack, stack);

@@ -475,6 +475,9 @@ impl<'r> Call<'_, 'r> {
                 }
                 Stop::Returned(value) => self.walk_on(thread, Some(value))?,
                 Stop::Call(callee, args) => {
+                    if let Some(what) = self.sched.lacks(thread, callee) {
+                        return Err(Failed::Fault(Box::new(Fault::of_call(thread, code, what))));
+                    }
                     self.args = args;
                     self.callee = callee;
                     self.before_call()?;

@@ -50,8 +50,9 @@ use self::others::Others;
 use self::state::Inner;
 use crate::abi::{Abi, Version};
 use crate::btf::Type;
+use crate::image::Poison;
 use crate::insn::pseudo;
-use crate::machine::{Binding, Callee, Code, DecodeError, Full, Memory};
+use crate::machine::{Binding, Callee, Code, DecodeError, Full, Memory, Thread};
 use crate::{Image, Insn};
 
 /// Bytes of memory that a scheduler may use.
@@ -213,6 +214,18 @@ impl BpfScheduler {
     /// Where other CPUs may go on in the middle of its callbacks.
     pub fn interleave(&self) -> Interleave {
         self.interleave
+    }
+
+    /// What this kernel lacks for the instruction in whose place a call is.
+    fn lacks(&self, thread: &Thread, callee: Callee) -> Option<&str> {
+        let Callee::Helper(number) = callee else { return None };
+        if number < Poison::CORE as u32 {
+            return None;
+        }
+        let at = thread.at()?;
+        let poison = &self.image.poison;
+        let found = poison.binary_search_by_key(&at, |poison| poison.insn).ok()?;
+        Some(&poison[found].text)
     }
 
     fn name_of(&self, callee: Callee) -> String {

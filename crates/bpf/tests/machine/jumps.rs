@@ -1,6 +1,6 @@
 //! Jumps.
 
-use scxlab_bpf::machine::{Binding, Code, MAY_GOTO_LOOPS, Memory, Region, Stop};
+use scxlab_bpf::machine::{Binding, Code, MAY_GOTO_INSNS, Memory, NoKernel, Region, Stop};
 
 use super::build::*;
 use super::naive::{self, EDGES};
@@ -35,14 +35,23 @@ fn unconditional_ones() {
 
 #[test]
 fn may_goto_ends_a_loop() {
-    // Counts in r0 for ever.
+    // Counts in r0 for ever: three instructions a pass.
     let endless = [mov(0, 0), add(0, 1), insn(0xe5, 0, 0, 1, 0), insn(JMP, 0, 0, -3, 0), EXIT];
-    assert_eq!(Machine::new(&[&endless]).exit(), u64::from(MAY_GOTO_LOOPS) + 1);
+    let passes = MAY_GOTO_INSNS.div_ceil(3) + 1;
+    assert_eq!(Machine::new(&[&endless]).exit(), passes);
 
-    // Each frame has its own count, and each call a new one.
+    // Each frame has its own time, and each call a new one.
     let twice = [call(4), movx(6, 0), call(2), insn(ALU64 | X, 0, 6, 0, 0), EXIT];
     let mut machine = Machine::new(&[&twice, &endless]);
-    assert_eq!(machine.exit(), 2 * (u64::from(MAY_GOTO_LOOPS) + 1));
+    assert_eq!(machine.exit(), 2 * passes);
+
+    // So it does, wherever the machine stops in between.
+    for step in [1, 7, 1000] {
+        let mut machine = Machine::new(&[&endless]);
+        let mut run = || machine.run_for(step, &mut NoKernel);
+        let end = std::iter::repeat_with(&mut run).find(|stop| *stop != Stop::OutOfFuel);
+        assert_eq!(end, Some(Stop::Exit(passes)), "{step}");
+    }
 }
 
 /// r0 = a jump through the table by r1: 10, 20 or 30.
