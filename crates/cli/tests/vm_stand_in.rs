@@ -205,12 +205,23 @@ fn a_scheduler_that_leaves_at_once_is_told_with_its_words() {
     let attached =
         Record::Attached { name: "qmap".to_owned(), flags: Vec::new(), native_tid: None };
     let lab = Lab::new("cat \"$here/said\"; exec sleep 100");
-    let counts = Record::Tasks(Counts::default());
-    lab.write("said", said(&[attached, Record::Exit(exit), counts, Record::Done]));
-    let (status, message) =
-        lab.failure("run ./qmap.bpf.o --on vm:./bzImage --accel tcg --duration 10s");
+    let leaves = |forked| {
+        let counts = Record::Tasks(Counts { forked, ..Counts::default() });
+        let exit = Record::Exit(exit.clone());
+        lab.write("said", said(&[attached.clone(), exit, counts, Record::LostEnd, Record::Done]));
+        let run = "run ./qmap.bpf.o --on vm:./bzImage --accel tcg --duration 10s";
+        let output = lab.command(run).output().expect("it runs");
+        let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+        (output.status.code(), format!("{out}{err}").replace('\n', " "))
+    };
+    let (status, message) = leaves(0);
     assert_eq!(status, Some(3), "{message}");
     let told = "left after 0.1 s, by itself: unregistered from BPF: enough (exit kind 65)";
+    assert!(message.contains(told), "{message}");
+    // What a scheduler does that has had enough of a workload is told as on the engine.
+    let (status, message) = leaves(4);
+    assert_eq!(status, Some(0), "{message}");
+    let told = "then ended: unregistered from BPF: enough (exit kind 65)";
     assert!(message.contains(told), "{message}");
 }
 

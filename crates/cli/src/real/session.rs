@@ -23,6 +23,9 @@ use crate::status::Failure;
 /// The least kind of exit that is an ejection.
 const SCX_EXIT_ERROR: u64 = ExitKind::Error as u64;
 
+/// The kind of exit that a scheduler asks for itself.
+const SCX_EXIT_UNREG_BPF: u64 = ExitKind::UnregBpf as u64;
+
 /// What to do where a scheduler asks for `CONFIG_*` and nobody knows them.
 const NO_CONFIG: &str = "\nit asks for the kernel's configuration, which is not here: `scxlab kernels fetch \
                          VERSION` gets it with the kernel; beside an image of your own, name it config-RELEASE";
@@ -172,7 +175,9 @@ impl Heard {
         let flags = self.flags.ok_or_else(|| nothing("the scheduler was never attached"))?;
         let exit = self.exit.ok_or_else(|| nothing("the agent did not say how it ended"))?;
         let ended = Duration::from_nanos(exit.at_ns);
-        if exit.kind < SCX_EXIT_ERROR && ended < plan.duration {
+        let forked = self.tasks.map_or(0, |tasks| tasks.forked);
+        let had_enough = exit.kind == SCX_EXIT_UNREG_BPF && forked > 0;
+        if exit.kind < SCX_EXIT_ERROR && ended < plan.duration && !had_enough {
             let (ended, reason, kind) = (ended.as_secs_f64(), &exit.reason, exit.kind);
             let said = if exit.msg.is_empty() { String::new() } else { format!(": {}", exit.msg) };
             return Err(nothing(&format!(
