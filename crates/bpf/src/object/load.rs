@@ -11,7 +11,7 @@ use super::maps::{PAGE, RDONLY_PROG};
 use super::place::Placer;
 use super::target::Target;
 use super::variables::KCONFIG;
-use super::{MMAPABLE, Object, functions, kinds, limits};
+use super::{MMAPABLE, Object, functions, kinds, limits, reach};
 use crate::Image;
 use crate::btf::{Btf, BtfExt, Kind, Type, TypeId};
 use crate::image::{Line, Map, MapType, Poison};
@@ -30,6 +30,8 @@ impl Object {
         self.check_programs()?;
         let mut matching = Matching::default();
         let poison = self.relocate_types(target.btf(), &mut matching)?;
+        // libbpf relocates types in these too, and nothing more.
+        reach::leave_out_unreached(&mut self.functions);
         let (resolved, config) = self.resolve_externs(target, &mut matching)?;
         self.place_arena(target);
         let config = self.take_config(config);

@@ -23,6 +23,7 @@ pub mod limits;
 mod load;
 mod maps;
 mod place;
+mod reach;
 mod struct_ops;
 mod target;
 mod value;

@@ -3,8 +3,8 @@
 use scxlab_bpf::btf::{Builder, Field, TypeId, linkage};
 use scxlab_bpf::object::{Kernel, load};
 
-use crate::elf::{self, EXIT, File, GLOBAL, WEAK, mov, wide};
-use crate::sample::{R_ABS, R_LOAD, Vars, kernel, number};
+use crate::elf::{self, EXIT, File, GLOBAL, LOCAL, WEAK, call, mov, wide};
+use crate::sample::{R_ABS, R_CALL, R_LOAD, Vars, kernel, number};
 
 /// The bytes of one value of the configuration.
 fn value(
@@ -119,6 +119,50 @@ fn variables_of_the_kernel_have_types() {
     let says =
         "extern (var ksym) 'runqueues': incompatible types, expected [1] ptr , but kernel has";
     assert!(message.starts_with(says), "{message}");
+}
+
+/// A program, and a function of `.text` that calls a function which the kernel has not.
+fn with_a_function(calls_it: bool) -> File {
+    let mut file = File::new();
+    let proto = file.btf.proto(0, &[]);
+    let absent = file.btf.func_of("scx_bpf_absent", proto, linkage::EXTERN as u16);
+    file.btf.section(".ksyms", 0, &[(absent, 0, 0)]);
+    let symbol = file.external("scx_bpf_absent", GLOBAL);
+    // Each calls the next one, by a relocation and without.
+    file.function(".text", "second", &[call(1), EXIT, call(-1), EXIT]);
+    let second = file.symbols.last_mut().expect("it is there");
+    second.size = 16;
+    let text = file.section(".text", elf::PROGBITS, 0);
+    file.symbol("third", text, 16, 16, elf::FUNC, LOCAL);
+    file.refer(".text", 16, symbol, R_CALL);
+    let (first, start) = file.function(".text", "first", &[call(-5), EXIT]);
+    assert_eq!(start, 32);
+    file.function("?syscall", "left_out", &[call(-1), EXIT]);
+    file.refer("?syscall", 0, first, R_CALL);
+    let body: &[_] = if calls_it { &[call(-1), EXIT] } else { &[mov(0, 0), EXIT] };
+    file.function("syscall", "program", body);
+    if calls_it {
+        file.refer("syscall", 0, first, R_CALL);
+    }
+    file
+}
+
+#[test]
+fn functions_that_no_program_reaches_are_left_out() {
+    let mut kernel = kernel();
+    kernel.btf = {
+        let mut b = Builder::new();
+        b.func("scx_bpf_absent", 0, &[]);
+        b.finish().expect("types")
+    };
+    let names = |calls_it| {
+        let image = load(&with_a_function(calls_it).write(), &kernel).expect("it loads");
+        let called = image.kfuncs.len();
+        let names: Vec<_> = image.functions.into_iter().map(|function| function.name).collect();
+        (names.join(" "), called)
+    };
+    assert_eq!(names(false), ("program".to_owned(), 0));
+    assert_eq!(names(true), ("second third first program".to_owned(), 1));
 }
 
 #[test]
