@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use scxlab_bpf::abi::{Abi, Version};
-use scxlab_bpf::object::{Object, limits};
+use scxlab_bpf::object::{Error, Object, limits};
 use scxlab_bpf::sched::{BpfScheduler, LoadError};
 
 use crate::args::Setting;
@@ -60,7 +60,14 @@ pub(crate) fn load(
             .configure(key, value)
             .map_err(|err| wrong(&format_args!("--set {key}={value}: {err}")))?;
     }
-    let image = object.load(&abi).map_err(|err| wrong(&err))?;
+    let image = object.load(&abi).map_err(|err| match err {
+        Error::Lacking(all) => Failure::missing(format_args!(
+            "{file}: it needs what is not there:\n  {}\n--without PROGRAM leaves a program out that its \
+             user space would not load either; --on vm:{version} runs it on a kernel, which has more",
+            all.join("\n  ")
+        )),
+        other => wrong(&other),
+    })?;
     for note in &image.notes {
         aside(format_args!("{file}: {note}"));
     }

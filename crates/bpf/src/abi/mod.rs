@@ -224,6 +224,12 @@ impl Target for Abi {
         self.kfuncs.contains_key(name)
     }
 
+    fn stands_in(&self, symbol: &str) -> Option<String> {
+        // Of sched_ext's own, all are declared.
+        let of_scx = symbol.contains("scx_bpf_") || symbol.contains("_scx_");
+        (!of_scx).then(|| format!("the engine, as Linux {}", self.version))
+    }
+
     fn never_runs(&self, section: &str) -> Option<&'static str> {
         never::runs(section)
     }

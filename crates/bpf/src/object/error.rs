@@ -69,6 +69,10 @@ pub enum Error {
     /// What the object needs and the kernel has not, or has in another form.
     #[error("{}", .0.join("\n"))]
     Extern(Vec<String>),
+    /// The same, and some of it the kernel may have that the target stands in for:
+    /// [`super::Target::stands_in`].
+    #[error("{}", .0.join("\n"))]
+    Lacking(Vec<String>),
     /// A variable cannot be set.
     #[error("{0}")]
     Variable(String),

@@ -248,19 +248,43 @@ fn value_bytes(config: Config, value: &str) -> Result<Vec<u8>, String> {
     fits.then(|| little(number)).ok_or_else(|| format!("doesn't fit in {size} bytes"))
 }
 
-/// Whether the kernel has it; what is wrong if it must, in libbpf's words.
+/// Why an extern that must be there cannot be used, in libbpf's words where they are right.
+pub(super) struct Wrong {
+    pub(super) what: String,
+    /// It is not there, and the kernel that the target stands in for may have it.
+    pub(super) lacking: bool,
+}
+
+impl Wrong {
+    fn absent(ext: &Extern, kind: &str, target: &dyn Target, words: &str) -> Self {
+        let name = &ext.name;
+        match target.stands_in(ext.essential()) {
+            None => Self { what: format!("extern{kind} '{name}'{words}"), lacking: false },
+            Some(who) => {
+                let what = format!("extern{kind} '{name}': {who}, does not have it");
+                Self { what, lacking: true }
+            }
+        }
+    }
+
+    fn other(what: String) -> Self {
+        Self { what, lacking: false }
+    }
+}
+
+/// Whether the kernel has it; what is wrong if it must.
 pub(super) fn resolve(
     ext: &Extern,
     btf: &Btf,
     target: &dyn Target,
     matching: &mut Matching,
-) -> Result<bool, String> {
+) -> Result<bool, Wrong> {
     match ext.kind {
         ExternKind::Config(_) => Ok(true),
         ExternKind::Function(proto) => function(ext, proto, btf, target, matching),
         ExternKind::Variable(0) if target.has_symbol(&ext.name) => Ok(true),
         ExternKind::Variable(0) if ext.weak => Ok(false),
-        ExternKind::Variable(0) => Err(format!("extern '{}' (strong): not resolved", ext.name)),
+        ExternKind::Variable(0) => Err(Wrong::absent(ext, "", target, " (strong): not resolved")),
         ExternKind::Variable(ty) => variable(ext, ty, btf, target, matching),
     }
 }
@@ -271,11 +295,14 @@ fn function(
     btf: &Btf,
     target: &dyn Target,
     matching: &mut Matching,
-) -> Result<bool, String> {
+) -> Result<bool, Wrong> {
     let name = &ext.name;
     if !target.has_kfunc(ext.essential()) {
-        let what = format!("extern (func ksym) '{name}': not found in kernel or module BTFs");
-        return if ext.weak { Ok(false) } else { Err(what) };
+        if ext.weak {
+            return Ok(false);
+        }
+        let words = ": not found in kernel or module BTFs";
+        return Err(Wrong::absent(ext, " (func ksym)", target, words));
     }
     let kernel = target.btf();
     // A function that the target has without saying its type is taken as declared.
@@ -288,7 +315,7 @@ fn function(
         return Ok(false);
     }
     let what = format!("func_proto [{local}] incompatible with vmlinux [{proto}]");
-    Err(format!("extern (func ksym) '{name}': {what}"))
+    Err(Wrong::other(format!("extern (func ksym) '{name}': {what}")))
 }
 
 fn variable(
@@ -297,11 +324,14 @@ fn variable(
     btf: &Btf,
     target: &dyn Target,
     matching: &mut Matching,
-) -> Result<bool, String> {
+) -> Result<bool, Wrong> {
     let (name, kernel) = (&ext.name, target.btf());
     let Some(id) = kernel.find(name, Kind::Var) else {
-        let what = format!("extern (var ksym) '{name}': not found in kernel BTF");
-        return if ext.weak { Ok(false) } else { Err(what) };
+        if ext.weak {
+            return Ok(false);
+        }
+        let words = ": not found in kernel BTF";
+        return Err(Wrong::absent(ext, " (var ksym)", target, words));
     };
     let ty = match *kernel.ty(id) {
         Type::Var { ty, .. } => kernel.resolve(ty).unwrap_or(ty),
@@ -315,5 +345,5 @@ fn variable(
     };
     let (local, there) = (describe(btf, local), describe(kernel, ty));
     let what = format!("incompatible types, expected {local}, but kernel has {there}");
-    Err(format!("extern (var ksym) '{name}': {what}"))
+    Err(Wrong::other(format!("extern (var ksym) '{name}': {what}")))
 }

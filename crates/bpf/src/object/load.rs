@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::compat::Matching;
 use super::core::{Core, Patched, patch};
 use super::error::Error;
-use super::externs::{self, ExternKind};
-use super::functions::To;
+use super::externs::{self, ExternKind, Wrong};
+use super::functions::{Reference, To};
 use super::maps::{PAGE, RDONLY_PROG};
 use super::place::Placer;
 use super::target::Target;
@@ -16,6 +16,9 @@ use crate::Image;
 use crate::btf::{Btf, BtfExt, Kind, Type, TypeId};
 use crate::image::{Line, Map, MapType, Poison};
 use crate::insn::Insn;
+
+/// What externs are complained of, at most.
+const MOST: usize = 100;
 
 impl Object {
     /// Relocates it for a kernel.
@@ -176,43 +179,69 @@ impl Object {
 
     /// Which externs the kernel has, and the bytes of its configuration.
     fn resolve_externs(
-        &self,
+        &mut self,
         target: &dyn Target,
         matching: &mut Matching,
     ) -> Result<(Vec<bool>, Vec<u8>), Error> {
-        const MOST: usize = 100;
-        let mut wrong = Vec::new();
+        let (mut wrong, mut unused) = (Vec::new(), Vec::new());
         let config = externs::configuration(&self.externs, target, &mut wrong);
         let mut resolved = Vec::with_capacity(self.externs.len());
+        let (used, mut lacking) = (self.used_externs(), false);
         for ext in &self.externs {
             let found = externs::resolve(ext, &self.btf, target, matching);
-            resolved.push(found.unwrap_or_else(|what| {
+            resolved.push(found.unwrap_or_else(|Wrong { what, lacking: lacks }| {
+                if lacks && !used.contains(&ext.symbol) {
+                    unused.push(format!("{what}, and nothing that is loaded uses it"));
+                    return false;
+                }
                 // Nobody reads more, and each costs a look at all functions.
                 let users = if wrong.len() < MOST { self.users(ext.symbol) } else { String::new() };
                 wrong.push(format!("{what}{users}"));
+                lacking |= lacks;
                 false
             }));
         }
-        if wrong.len() > MOST {
-            let more = wrong.len() - MOST;
-            wrong.truncate(MOST);
-            wrong.push(format!("and {more} more"));
+        for all in [&mut wrong, &mut unused] {
+            if all.len() > MOST {
+                let more = all.len() - MOST;
+                all.truncate(MOST);
+                all.push(format!("and {more} more"));
+            }
         }
-        if wrong.is_empty() { Ok((resolved, config)) } else { Err(Error::Extern(wrong)) }
+        self.notes.append(&mut unused);
+        match (wrong.is_empty(), lacking) {
+            (true, _) => Ok((resolved, config)),
+            (false, true) => Err(Error::Lacking(wrong)),
+            (false, false) => Err(Error::Extern(wrong)),
+        }
+    }
+
+    /// The symbols of the externs that functions refer to which are loaded.
+    fn used_externs(&self) -> BTreeSet<usize> {
+        let loaded = self.functions.iter().filter(|function| function.autoload);
+        let references = loaded.flat_map(|function| &function.references);
+        let symbol = |reference: &Reference| match reference.to {
+            To::Extern(symbol) => Some(symbol),
+            _ => None,
+        };
+        references.filter_map(symbol).collect()
     }
 
     /// Which functions refer to an extern, for a message.
     fn users(&self, symbol: usize) -> String {
-        const MOST: usize = 4;
+        const NAMED: usize = 4;
         let uses = |function: &&functions::Func| {
             function.references.iter().any(|reference| reference.to == To::Extern(symbol))
         };
-        let users: Vec<_> = self.functions.iter().filter(uses).collect();
-        let names: Vec<_> = users.iter().take(MOST).map(|user| user.name.as_str()).collect();
+        let mut users: Vec<_> = self.functions.iter().filter(uses).collect();
+        if users.iter().any(|user| user.autoload) {
+            users.retain(|user| user.autoload);
+        }
+        let names: Vec<_> = users.iter().take(NAMED).map(|user| user.name.as_str()).collect();
         let names = names.join(", ");
         match users.len() {
             0 => String::new(),
-            len if len > MOST => format!(" (used by {names} and {} more)", len - MOST),
+            len if len > NAMED => format!(" (used by {names} and {} more)", len - NAMED),
             _ => format!(" (used by {names})"),
         }
     }

@@ -28,6 +28,13 @@ pub trait Target {
         btf.find(name, Kind::Var).is_some() || btf.find(name, Kind::Func).is_some()
     }
 
+    /// Who stands in for the kernel, if the kernel may have a symbol that this target has not: `the
+    /// engine, as Linux 7.2`. Nothing if this is the kernel, or if the kernel has not got it either.
+    fn stands_in(&self, symbol: &str) -> Option<String> {
+        let _ = symbol;
+        None
+    }
+
     /// Why a program of this section never runs there, so that it is left out, with a note that says so;
     /// nothing if it may run.
     fn never_runs(&self, section: &str) -> Option<&'static str> {

@@ -1,7 +1,7 @@
 //! What an object expects of a kernel: its configuration, its variables, programs in arrays.
 
-use scxlab_bpf::btf::{Builder, Field, TypeId, linkage};
-use scxlab_bpf::object::{Kernel, load};
+use scxlab_bpf::btf::{Btf, Builder, Field, TypeId, linkage};
+use scxlab_bpf::object::{Error, Kernel, Target, load};
 
 use crate::elf::{self, EXIT, File, GLOBAL, LOCAL, WEAK, call, mov, wide};
 use crate::sample::{R_ABS, R_CALL, R_LOAD, Vars, kernel, number};
@@ -163,6 +163,44 @@ fn functions_that_no_program_reaches_are_left_out() {
     };
     assert_eq!(names(false), ("program".to_owned(), 0));
     assert_eq!(names(true), ("second third first program".to_owned(), 1));
+}
+
+/// What stands in for a kernel, and has less.
+struct Engine(Kernel);
+
+impl Target for Engine {
+    fn btf(&self) -> &Btf {
+        self.0.btf()
+    }
+
+    fn kernel_version(&self) -> u32 {
+        self.0.kernel_version()
+    }
+
+    fn kconfig(&self, name: &str) -> Option<String> {
+        self.0.kconfig(name)
+    }
+
+    fn stands_in(&self, _: &str) -> Option<String> {
+        Some("the engine, as Linux 7.2".to_owned())
+    }
+}
+
+#[test]
+fn what_a_kernel_may_have_is_needed_only_where_it_is_used() {
+    let image = load(&with_a_function(false).write(), &Engine(kernel())).expect("nobody needs it");
+    let lacks = "extern (func ksym) 'scx_bpf_absent': the engine, as Linux 7.2, does not have it";
+    let unused = format!("{lacks}, and nothing that is loaded uses it");
+    assert_eq!(image.notes, ["program left_out (syscall) is not loaded".to_owned(), unused]);
+    let error = load(&with_a_function(true).write(), &Engine(kernel())).map(|_| ());
+    assert_eq!(error, Err(Error::Lacking(vec![format!("{lacks} (used by third)")])));
+    // libbpf has no mercy with what the kernel itself has not, even if nobody uses it.
+    let missing = "extern (func ksym) 'scx_bpf_absent': not found in kernel or module BTFs \
+                   (used by third)";
+    for calls_it in [false, true] {
+        let error = load(&with_a_function(calls_it).write(), &kernel()).map(|_| ());
+        assert_eq!(error, Err(Error::Extern(vec![missing.to_owned()])));
+    }
 }
 
 #[test]
