@@ -24,10 +24,11 @@ use crate::btf::{Btf, Kind, Type, TypeId};
 use crate::object::Target;
 
 /// The declarations, in the order in which they build on each other.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("types.h", include_str!("kernel/types.h")),
     ("task.h", include_str!("kernel/task.h")),
     ("numbers.h", include_str!("kernel/numbers.h")),
+    ("helpers.h", include_str!("kernel/helpers.h")),
     ("ops.h", include_str!("kernel/ops.h")),
     ("kfuncs.h", include_str!("kernel/kfuncs.h")),
 ];

@@ -6,6 +6,8 @@ use scxlab_engine::TracepointSet;
 
 use super::{bpf_func, ops};
 use crate::abi::{Abi, Version};
+use crate::btf::{Kind, Type};
+use crate::object::Target as _;
 
 const LIST: &str = include_str!("../../../../docs/modelled.md");
 
@@ -39,6 +41,23 @@ fn kernel_functions() {
 fn helpers() {
     let all = (0..1000).filter(|&number| bpf_func::is_known(number));
     is_listed("Helpers", all.map(|n| bpf_func::name(n).replace("()", "")).collect());
+}
+
+/// A scheduler that asks whether there is a helper is told what is called for it.
+#[test]
+fn helpers_are_declared() {
+    let there: BTreeSet<_> = (0..1000)
+        .filter(|&number| bpf_func::is_known(number))
+        .map(|number| (bpf_func::name(number).replace("()", ""), i128::from(number)))
+        .collect();
+    for version in Version::ALL {
+        let abi = Abi::new(version).expect("the declarations make sense");
+        let id = abi.btf().find("bpf_func_id", Kind::Enum).expect("it is declared");
+        let Type::Enum(all) = abi.btf().ty(id) else { panic!("it is no enumeration") };
+        let name = |value| abi.btf().name(value).replace("BPF_FUNC_", "bpf_");
+        let declared = all.values.iter().map(|value| (name(value.name), all.value(value)));
+        assert_eq!(declared.collect::<BTreeSet<_>>(), there, "{version}");
+    }
 }
 
 #[test]
