@@ -4,11 +4,15 @@ use super::kfunc;
 use super::map::{self, Created, Maps};
 use super::object::{Layouts, Objects, Variable};
 use crate::Image;
+use crate::abi::Abi;
+use crate::btf::Kind;
 use crate::machine::{Binding, Full, MapAddress, Memory, Region};
+use crate::object::Target as _;
 
 /// Makes all maps, and places for the kernel's variables. What the engine lacks is named.
 pub(super) fn bind(
     image: &Image,
+    abi: &Abi,
     memory: &mut Memory,
     (objects, layouts): (&mut Objects, &Layouts),
     missing: &mut Vec<String>,
@@ -36,8 +40,12 @@ pub(super) fn bind(
             binding.ksyms.push(objects.variable(memory, layouts, variable)?.base());
             continue;
         }
-        // A function whose address is taken to see whether it is there.
-        let is_there = ksym.function && kfunc::find(&ksym.name).is_some();
+        // A function whose address is taken to see whether it is there. One that is declared as
+        // `void` is looked up among all symbols of a kernel, and need not be a kfunc.
+        let is_there = match ksym.function {
+            true => kfunc::find(&ksym.name).is_some(),
+            false => ksym.ty == 0 && abi.btf().find(&ksym.name, Kind::Func).is_some(),
+        };
         if !is_there {
             missing.push(format!("kernel variable {}", ksym.name));
         }
