@@ -27,6 +27,7 @@ mod ops;
 mod others;
 mod percpu;
 mod race;
+mod reachable;
 mod state;
 pub mod trial;
 mod twin;
@@ -140,7 +141,7 @@ impl BpfScheduler {
         let layouts = Layouts::new(abi).map_err(|what| LoadError::Missing(vec![what]))?;
         let (mut memory, mut objects) = (Memory::new(MEMORY), Objects::default());
         let (binding, maps) =
-            bind::bind(&image, &mut memory, (&mut objects, &layouts), &mut missing)?;
+            bind::bind(&image, abi, &mut memory, (&mut objects, &layouts), &mut missing)?;
         let kfuncs = kfuncs(&image, &mut missing);
         let mut refused = Vec::new();
         let others = Others::new(&image, &mut missing, &mut refused);
@@ -253,29 +254,46 @@ fn counters(image: &Image, binding: &Binding) -> Vec<(String, u64, usize)> {
         .collect()
 }
 
-/// What each kernel function is, and whether all helpers are there.
+/// What each kernel function is, and whether all are there that are called, helpers too. What no
+/// program reaches may call what it likes, as in a kernel.
 fn kfuncs(image: &Image, missing: &mut Vec<String>) -> Vec<Kfunc> {
-    let user = |insn| {
-        let mut functions = image.functions.iter();
-        let function = functions.find(|f| (f.start..f.start + f.len).contains(&insn));
-        function.map_or_else(String::new, |f| format!(" (called by {})", f.name))
-    };
-    let mut named = std::collections::BTreeSet::new();
-    for (insn, call) in image.insns.iter().enumerate().filter(|(_, insn)| insn.code == Insn::CALL) {
+    const MOST: usize = 100;
+    let calls = image.insns.iter().enumerate().filter(|(_, insn)| insn.code == Insn::CALL);
+    let unknown = calls.filter_map(|(insn, call)| {
         let poisoned = image.poison.binary_search_by_key(&insn, |poison| poison.insn).is_ok();
         let number = call.imm as u32;
         let what = match call.src {
             pseudo::HELPER if !poisoned && !bpf_func::is_known(number) => bpf_func::name(number),
             pseudo::KFUNC => match image.kfuncs.get(number as usize) {
                 Some(kfunc) if kfunc::find(&kfunc.name).is_none() => format!("{}()", kfunc.name),
-                _ => continue,
+                _ => return None,
             },
-            _ => continue,
+            _ => return None,
         };
-        if named.insert(what.clone()) {
-            missing.push(format!("{what}{}", user(insn)));
+        Some((insn, what))
+    });
+    let unknown: Vec<_> = unknown.collect();
+    if !unknown.is_empty() {
+        let reachable = reachable::reachable(image);
+        let mut named = std::collections::BTreeSet::new();
+        for (insn, what) in unknown.into_iter().filter(|&(insn, _)| reachable[insn]) {
+            let is_new = named.insert(what.clone());
+            if is_new && named.len() <= MOST {
+                missing.push(format!("{what}{}", caller(image, insn)));
+            }
+        }
+        if named.len() > MOST {
+            missing.push(format!("and {} more functions", named.len() - MOST));
         }
     }
     let absent: Kfunc = |_| Err("the engine does not have it".into());
     image.kfuncs.iter().map(|kfunc| kfunc::find(&kfunc.name).unwrap_or(absent)).collect()
+}
+
+/// Which function calls, for a message.
+fn caller(image: &Image, insn: usize) -> String {
+    let after = image.functions.partition_point(|function| function.start <= insn);
+    let function = after.checked_sub(1).map(|at| &image.functions[at]);
+    let function = function.filter(|function| insn - function.start < function.len);
+    function.map_or_else(String::new, |function| format!(" (called by {})", function.name))
 }

@@ -34,7 +34,8 @@ impl Asm {
         Self::default()
     }
 
-    fn add(mut self, code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Self {
+    /// Any instruction.
+    pub fn add(mut self, code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Self {
         self.0.push(Insn { code, dst, src, off, imm });
         self
     }

@@ -5,6 +5,7 @@ mod bpf_func;
 mod build;
 mod callbacks;
 mod interleave;
+mod lacking;
 mod maps;
 mod others;
 
