@@ -36,6 +36,9 @@ const FILES: [(&str, &str); 6] = [
 /// How the engine ticks unless it is told otherwise: `CONFIG_HZ`.
 const HZ: u32 = 250;
 
+/// Seconds that `SCX_WATCHDOG_MAX_TIMEOUT` is in ticks.
+const WATCHDOG_SECONDS: u64 = 30;
+
 /// A version of the kernel, as the engine stands for it.
 #[derive(Clone, Debug)]
 pub struct Abi {
@@ -88,7 +91,9 @@ impl Abi {
     }
 
     /// With so many ticks a second: 1..=1000, as the engine's.
-    pub fn with_hz(self, hz: u32) -> Self {
+    pub fn with_hz(mut self, hz: u32) -> Self {
+        let timeout = WATCHDOG_SECONDS * u64::from(hz);
+        Arc::make_mut(&mut self.btf).set_enumerator("SCX_WATCHDOG_MAX_TIMEOUT", timeout);
         Self { hz, ..self }
     }
 

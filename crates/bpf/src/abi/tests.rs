@@ -104,6 +104,9 @@ fn versions_differ_where_kernels_do() {
     assert_eq!(fast.kconfig("CONFIG_HZ").as_deref(), Some("1000"));
     assert_eq!(fast.kconfig("CONFIG_HZ_1000").as_deref(), Some("y"));
     assert_eq!(fast.kconfig("CONFIG_HZ_250"), None);
+    assert_eq!(fast.number("SCX_WATCHDOG_MAX_TIMEOUT"), Some(30_000));
+    assert_eq!(new.number("SCX_WATCHDOG_MAX_TIMEOUT"), Some(7500));
+    assert_eq!(new.clone().with_hz(250).btf(), new.btf());
 }
 
 #[test]

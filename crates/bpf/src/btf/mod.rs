@@ -45,6 +45,21 @@ impl Default for Btf {
 }
 
 impl Btf {
+    /// Gives an enumerator another value, wherever there is one of this name.
+    pub(crate) fn set_enumerator(&mut self, name: &str, bits: u64) {
+        let Self { types, strings, .. } = self;
+        let is_it = |at: Name| {
+            let rest = strings.get(at.0 as usize..).unwrap_or_default();
+            rest.strip_prefix(name.as_bytes()).is_some_and(|end| end.first() == Some(&0))
+        };
+        for ty in types {
+            let Type::Enum(all) = ty else { continue };
+            for value in all.values.iter_mut().filter(|value| is_it(value.name)) {
+                value.bits = bits;
+            }
+        }
+    }
+
     fn new(types: Vec<Type>, strings: Vec<u8>) -> Self {
         let mut btf = Self { types, strings, by_name: Vec::new() };
         let mut by_name: Vec<(&str, TypeId)> =

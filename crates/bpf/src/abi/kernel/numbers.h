@@ -15,7 +15,7 @@ enum scx_public_consts : u64 {
 enum scx_consts {
 	SCX_DSP_DFL_MAX_BATCH = 32,
 	SCX_DSP_MAX_LOOPS = 32,
-	/* 30 s in jiffies of 4 ms. */
+	/* 30 s in jiffies of 4 ms; with other ticks it is another number. */
 	SCX_WATCHDOG_MAX_TIMEOUT = 7500,
 	@since 7.3 SCX_RESCUE_DFL_BW_PPT = 20,
 	@since 7.3 SCX_RESCUE_MAX_BW_PPT = 250,
