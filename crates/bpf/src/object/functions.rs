@@ -4,6 +4,7 @@ use super::elf::{Elf, Rel, Section};
 use super::error::Error;
 use super::limits;
 use crate::Insn;
+use crate::btf::{Btf, Kind};
 use crate::insn::pseudo;
 
 /// The section of functions that are no programs.
@@ -75,7 +76,7 @@ impl Func {
 }
 
 /// All functions, by section, then by place.
-pub(super) fn find(elf: &Elf<'_>) -> Result<Vec<Func>, Error> {
+pub(super) fn find(elf: &Elf<'_>, btf: &Btf) -> Result<Vec<Func>, Error> {
     let mut all = Vec::new();
     for symbol in elf.symbols.iter().filter(|symbol| symbol.is_function()) {
         let Some(section) = elf.sections.get(symbol.section).filter(|s| s.is_code()) else {
@@ -105,6 +106,16 @@ pub(super) fn find(elf: &Elf<'_>) -> Result<Vec<Func>, Error> {
         all.push((symbol.section, start as usize / Insn::SIZE, symbol.name, bytes));
     }
     all.sort();
+    // Subprograms may have several names: libbpf takes one of them. Of a program's it relocates one.
+    all.dedup_by(|(section, start, name, bytes), (of, from, kept, known)| {
+        let is_same = (*section, *start, bytes.len()) == (*of, *from, known.len());
+        let is_alias = is_same && elf.sections[*section].name == TEXT;
+        let has_type = |name| btf.find(name, Kind::Func).is_some();
+        if is_alias && !has_type(kept) && has_type(name) {
+            *kept = name;
+        }
+        is_alias
+    });
     for pair in all.windows(2) {
         let ((section, start, name, bytes), (next, after, other, _)) = (pair[0], pair[1]);
         if section == next && start + bytes.len() / Insn::SIZE > after {

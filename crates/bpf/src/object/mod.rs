@@ -135,7 +135,7 @@ impl Object {
         if section("version").is_some_and(|version| version.size != 4) {
             return Err(Error::section("version", "a version has 4 bytes"));
         }
-        let mut functions = functions::find(&elf)?;
+        let mut functions = functions::find(&elf, &btf)?;
         functions::refer(&elf, bytes, &mut functions)?;
         let externs = externs::collect(&elf, &btf)?;
         let sections = variables::sections(&elf, &btf)?;

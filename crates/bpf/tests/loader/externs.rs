@@ -165,6 +165,28 @@ fn functions_that_no_program_reaches_are_left_out() {
     assert_eq!(names(true), ("second third first program".to_owned(), 1));
 }
 
+#[test]
+fn a_subprogram_may_have_several_names() {
+    let with = |section: &str, size: u64| {
+        let mut file = File::new();
+        let proto = file.btf.proto(1, &[]);
+        file.btf.func_of("second", proto, linkage::GLOBAL as u16);
+        let (first, _) = file.function(section, "first", &[mov(0, 1), EXIT]);
+        let number = file.section(section, elf::PROGBITS, 0);
+        file.symbol("second", number, 0, size, elf::FUNC, GLOBAL);
+        file.function("syscall", "program", &[call(-1), EXIT]);
+        let start = file.at(file.sections.len() as u16).data.len() as u64 - 16;
+        file.refer("syscall", start, first, R_CALL);
+        let image = load(&file.write(), &kernel()).map_err(|err| err.to_string())?;
+        Ok::<_, String>(image.functions.into_iter().map(|f| f.name).collect::<Vec<_>>().join(" "))
+    };
+    // Of the two, one has a type.
+    assert_eq!(with(".text", 16), Ok("second program".to_owned()));
+    let overlaps = Err("symbol second: it overlaps with function first".to_owned());
+    assert_eq!(with(".text", 8), overlaps);
+    assert_eq!(with("syscall", 16), overlaps);
+}
+
 /// What stands in for a kernel, and has less.
 struct Engine(Kernel);
 
