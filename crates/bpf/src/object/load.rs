@@ -336,11 +336,32 @@ impl Object {
                     Error::map(&self.maps[*map].name, what)
                 })?,
             };
+            if let super::Slot::Map(value) = slot
+                && let Some(inner) = image.maps[*map].inner
+                && let Some(what) = difference(&image.maps[inner], &image.maps[*value])
+            {
+                let name = &image.maps[*value].name;
+                let what = format!("value {key}: map {name} has another {what} (EINVAL)");
+                return Err(Error::map(&image.maps[*map].name, what));
+            }
             let entries = &mut image.maps[*map].entries;
             if entries.len() <= *key {
                 entries.resize(key + 1, None);
             }
             entries[*key] = Some(value);
+        }
+        // A hash counts those that are there, an array all up to the last.
+        for map in &image.maps {
+            let used = match map.map_type {
+                MapType::HASH_OF_MAPS => map.entries.iter().flatten().count(),
+                MapType::ARRAY_OF_MAPS | MapType::PROG_ARRAY => map.entries.len(),
+                _ => continue,
+            };
+            if used as u64 > u64::from(map.max_entries) {
+                let most = map.max_entries;
+                let what = format!("{used} values in {most} entries (E2BIG)");
+                return Err(Error::map(&map.name, what));
+            }
         }
         for ops in std::mem::take(&mut self.ops) {
             if ops.autocreate {
@@ -361,6 +382,26 @@ impl Object {
         image.poison.sort_by_key(|Poison { insn, .. }| *insn);
         Ok(image)
     }
+}
+
+/// In what a map is unlike those that a map of maps is declared for (`bpf_map_meta_equal()`,
+/// `array_map_meta_equal()`), so that no kernel puts it there.
+fn difference(inner: &Map, map: &Map) -> Option<&'static str> {
+    /// `BPF_F_INNER_MAP`.
+    const ANY_LENGTH: u32 = 1 << 12;
+    let is_array = matches!(map.map_type, MapType::ARRAY | MapType::PERCPU_ARRAY);
+    [
+        ("type", inner.map_type != map.map_type),
+        ("size of keys", inner.key_size != map.key_size),
+        ("size of values", inner.value_size != map.value_size),
+        ("set of flags", inner.flags != map.flags),
+        (
+            "number of entries",
+            is_array && inner.flags & ANY_LENGTH == 0 && inner.max_entries != map.max_entries,
+        ),
+    ]
+    .into_iter()
+    .find_map(|(what, differs)| differs.then_some(what))
 }
 
 /// The functions that have a callback for `bpf_throw()`, and which.

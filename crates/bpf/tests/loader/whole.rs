@@ -383,6 +383,19 @@ fn maps_of_maps_are_filled() {
 }
 
 #[test]
+fn what_a_kernel_does_not_put_into_a_map_of_maps() {
+    let with = |name: &str, len: u32| {
+        let mut object = Object::parse(&scheduler().write()).expect("it is one");
+        object.set_len(name, len).expect("it is there");
+        object.load(&kernel()).map(|_| ()).map_err(|err| err.to_string())
+    };
+    assert_eq!(with("outer", 3), Ok(()));
+    assert_eq!(with("outer", 1), Err("map outer: 2 values in 1 entries (E2BIG)".to_owned()));
+    let differs = "map outer: value 1: map slots has another number of entries (EINVAL)";
+    assert_eq!(with("slots", 11), Err(differs.to_owned()));
+}
+
+#[test]
 fn all_that_a_kernel_lacks_is_told_at_once() {
     let mut file = scheduler();
     for symbol in &mut file.symbols {
