@@ -45,7 +45,8 @@ fn a_helper_behind_a_branch_that_is_never_taken_is_not_needed() {
     const BYTE: u8 = 0x71;
     // How r1 is looked at, and for which values of a byte the helper is reached.
     type Jump = fn(Asm) -> Asm;
-    let jumps: [(Jump, fn(u8) -> bool); 9] = [
+    type Reaches = fn(u8) -> bool;
+    let jumps: [(Jump, Reaches); 9] = [
         // if r1 == 0 goto
         (|asm| asm.add(0x15, 1, 0, 1, 0), |byte| byte != 0),
         // if w1 != 1 goto
