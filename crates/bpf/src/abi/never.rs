@@ -8,7 +8,12 @@ pub(super) fn runs(section: &str) -> Option<&'static str> {
         ("iter" | "iter.s", _) => "nobody reads what it iterates over",
         ("perf_event", _) => "nobody opens an event for it",
         // libbpf attaches none of these without a place.
-        ("kprobe" | "kretprobe", "") => "nobody attaches it to a function",
+        (
+            "kprobe" | "kprobe.multi" | "kretprobe" | "kretprobe.multi" | "fentry.multi"
+            | "fentry.multi.s" | "fexit.multi" | "fexit.multi.s" | "fsession.multi"
+            | "fsession.multi.s",
+            "",
+        ) => "nobody attaches it to a function",
         (
             "uprobe" | "uprobe.s" | "uprobe.multi" | "uprobe.multi.s" | "uretprobe" | "uretprobe.s"
             | "uretprobe.multi" | "uretprobe.multi.s" | "usdt" | "usdt.s",
@@ -38,11 +43,20 @@ mod tests {
             "tp_btf/cgroup_attach_task",
             "fentry/scx_tick",
             "kprobe/do_exit",
+            "kprobe.multi/do_*",
+            "fexit.multi/do_*",
             "fexit/futex_wait",
         ] {
             assert_eq!(runs(section), None, "{section}");
         }
-        for section in ["iter/task", "kprobe", "uprobe//bin/true:main", "tp_btf/cgroup_rmdir"] {
+        for section in [
+            "iter/task",
+            "kprobe",
+            "fexit.multi",
+            "uprobe//bin/true:main",
+            "usdt.s//bin/true:a:b",
+            "tp_btf/cgroup_rmdir",
+        ] {
             assert!(runs(section).is_some(), "{section}");
         }
     }
