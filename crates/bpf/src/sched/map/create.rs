@@ -36,6 +36,9 @@ const RB_OVERWRITE: u32 = 1 << 19;
 const PERCPU_VALUE: u32 = 32 << 10;
 /// `KMALLOC_MAX_SIZE` of x86-64.
 const KMALLOC: u64 = 4 << 20;
+/// The most entries of a hash: each power of two of them has a `struct bucket` of 16 bytes, and all
+/// buckets together less than 4 GiB.
+const HASH_ENTRIES: u32 = 1 << 27;
 /// `BPF_LOCAL_STORAGE_MAX_VALUE_SIZE`, and a little more.
 const STORAGE_VALUE: u32 = u16::MAX as u32;
 
@@ -226,6 +229,13 @@ fn check(def: &image::Map) -> Result<(), String> {
     if def.flags & RDONLY_PROG != 0 && def.flags & WRONLY_PROG != 0 {
         return invalid("programs may not only read it and only write it");
     }
+    if def.flags & NUMA_NODE != 0 && (per_cpu || def.flags & NO_COMMON_LRU != 0) {
+        return invalid("what each CPU has of it is on no one memory node");
+    }
+    let of_maps = matches!(ty, MapType::ARRAY_OF_MAPS | MapType::HASH_OF_MAPS);
+    if (of_maps || ty == MapType::PERF_EVENT_ARRAY) && def.value_size != 4 {
+        return invalid("its values are file descriptors, of 4 bytes");
+    }
     match ty {
         MapType::ARRAY
         | MapType::PERCPU_ARRAY
@@ -245,6 +255,9 @@ fn check(def: &image::Map) -> Result<(), String> {
             }
             if u64::from(def.key_size) + u64::from(def.value_size) >= KMALLOC - 64 {
                 return too_large("its keys and values are too large");
+            }
+            if def.max_entries > HASH_ENTRIES {
+                return too_large("it has too many entries");
             }
         }
         MapType::TASK_STORAGE | MapType::CGRP_STORAGE => {
@@ -289,7 +302,7 @@ fn check(def: &image::Map) -> Result<(), String> {
                 return too_large("an arena is within 4 GiB");
             }
             if !def.initial_at.is_multiple_of(PAGE)
-                || def.initial_at + def.initial.len() as u64 > room
+                || def.initial_at.saturating_add(def.initial.len() as u64) > room
             {
                 return too_large("its variables do not fit into it");
             }
@@ -306,7 +319,8 @@ fn check(def: &image::Map) -> Result<(), String> {
     if ty == MapType::ARRAY && def.value_size > i32::MAX as u32 {
         return too_large("its values are too large");
     }
-    if per_cpu && def.value_size.next_multiple_of(8) > PERCPU_VALUE {
+    // A multiple of 8 itself, so nothing needs to be rounded up.
+    if per_cpu && def.value_size > PERCPU_VALUE {
         return too_large("its values are too large for each CPU to have one");
     }
     Ok(())

@@ -460,8 +460,18 @@ fn what_no_kernel_makes_is_refused() {
         (flags(1, def(MapType::ARRAY, 4, 4, 1)), "EINVAL"),
         (flags(1 << 7 | 1 << 8, def(MapType::ARRAY, 4, 4, 1)), "EINVAL"),
         (def(MapType::PERCPU_ARRAY, 4, 32769, 1), "E2BIG"),
+        (def(MapType::PERCPU_ARRAY, 4, u32::MAX - 6, 1), "E2BIG"),
+        (def(MapType::PERCPU_ARRAY, 4, u32::MAX, u32::MAX), "E2BIG"),
+        (flags(4, def(MapType::PERCPU_ARRAY, 4, 8, 1)), "EINVAL"),
+        (flags(4, def(MapType::PERCPU_HASH, 4, 8, 1)), "EINVAL"),
+        (flags(4 | 2, def(MapType::LRU_HASH, 4, 8, 1)), "EINVAL"),
+        (def(MapType::PERF_EVENT_ARRAY, 4, 8, 1), "EINVAL"),
+        (def(MapType::HASH_OF_MAPS, 4, 8, 1), "EINVAL"),
         (def(MapType::HASH, 0, 8, 1), "EINVAL"),
         (def(MapType::HASH, 4, 4 << 20, 1), "E2BIG"),
+        (def(MapType::HASH, u32::MAX, u32::MAX, 1), "E2BIG"),
+        (def(MapType::HASH, 4, 8, (1 << 27) + 1), "E2BIG"),
+        (def(MapType::LRU_PERCPU_HASH, 4, 8, u32::MAX), "E2BIG"),
         (flags(2, def(MapType::HASH, 4, 4, 1)), "EINVAL"),
         (flags(1, def(MapType::LRU_HASH, 4, 4, 1)), "EINVAL"),
         (def(MapType::QUEUE, 4, 4, 1), "EINVAL"),
@@ -488,7 +498,7 @@ fn what_no_kernel_makes_is_refused() {
 /// The machine of these tests has a megabyte.
 #[test]
 fn memory_runs_out_with_an_error() {
-    let mut lab = lab(def(MapType::HASH, 4, 4096, u32::MAX));
+    let mut lab = lab(def(MapType::HASH, 4, 4096, 1 << 27));
     let value = [1; 4096];
     let full = (0..1000_u32).find_map(|n| lab.update(CPU0, &n.to_le_bytes(), &value, 0).err());
     assert_eq!(full, Some(Fails::Errno(ENOMEM)));
