@@ -144,9 +144,25 @@ impl Memory {
         }
     }
 
-    /// How many bytes regions take.
+    /// How many bytes regions take, and what was charged.
     pub fn used(&self) -> u64 {
         self.used
+    }
+
+    /// Takes so many bytes for something that is kept beside the regions.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it.
+    pub fn charge(&mut self, bytes: u64) -> Result<(), Full> {
+        let used = self.used.checked_add(bytes).filter(|used| *used <= self.limit).ok_or(Full)?;
+        self.used = used;
+        Ok(())
+    }
+
+    /// Gives back what [`Memory::charge`] took.
+    pub fn uncharge(&mut self, bytes: u64) {
+        self.used = self.used.saturating_sub(bytes);
     }
 
     /// Makes a region of these bytes. Returns its number.

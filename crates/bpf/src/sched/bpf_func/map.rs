@@ -103,7 +103,7 @@ pub(super) fn delete_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let (map, key) = map_and_key(call)?;
     let inner = call.inner()?;
     let before = inner.maps.deleted().len();
-    match inner.maps.delete(map, &key) {
+    match inner.maps.delete(&mut inner.memory, map, &key) {
         Ok(()) => {
             inner.deleted_since(before);
             Ok(0)

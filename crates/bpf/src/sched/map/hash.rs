@@ -8,6 +8,9 @@ use super::errno::{E2BIG, EINVAL, ENOENT};
 use super::{EXIST, Fails, LOCK, Shape, check_exists};
 use crate::machine::{Memory, Part, RegionId};
 
+/// What an element takes beside its key and its values, in bytes.
+const ELEMENT: u64 = 128;
+
 /// `BPF_MAP_TYPE_HASH`, `PERCPU_HASH`, `LRU_HASH` and `LRU_PERCPU_HASH`.
 #[derive(Clone, Debug)]
 pub(in crate::sched) struct Hash {
@@ -32,6 +35,14 @@ struct Element {
     used: u64,
     /// Its value, or one for each CPU that has used its own; the others are zero.
     values: Vec<Option<RegionId>>,
+}
+
+/// Where an update or a removal takes place.
+pub(in crate::sched) struct In<'a> {
+    pub memory: &'a mut Memory,
+    pub shape: &'a Shape,
+    /// Where values go that are taken out.
+    pub deleted: &'a mut Vec<RegionId>,
 }
 
 impl Hash {
@@ -87,16 +98,15 @@ impl Hash {
         }
     }
 
-    /// Inserts an element, or gives it another value. What goes is appended to `deleted`.
+    /// Inserts an element, or gives it another value.
     pub fn update(
         &mut self,
-        memory: &mut Memory,
-        shape: &Shape,
+        within: In<'_>,
         cpu: u32,
         (key, value): (&[u8], &[u8]),
         flags: u64,
-        deleted: &mut Vec<RegionId>,
     ) -> Result<(), Fails> {
+        let In { memory, shape, deleted } = within;
         if (self.lru || self.per_cpu) && flags > EXIST {
             return Err(Fails::Errno(EINVAL));
         }
@@ -119,15 +129,19 @@ impl Hash {
         }
         if self.elements.len() >= shape.max_entries as usize {
             let Some((_, oldest)) = self.used.pop_first() else { return Err(Fails::Errno(E2BIG)) };
-            let gone = self.elements.remove(&oldest);
-            deleted.extend(gone.into_iter().flat_map(|gone| gone.values).flatten());
+            if let Some(gone) = self.elements.remove(&oldest) {
+                memory.uncharge(gone.cost(&oldest));
+                deleted.extend(gone.values.into_iter().flatten());
+            }
         }
         let of_cpu = self.per_cpu.then_some(cpu);
-        let id = fresh(memory, shape, self.made, of_cpu, value)?;
-        let mut values = vec![None; place + 1];
-        values[place] = Some(id);
+        let mut element = Element { number: self.made, used: 0, values: vec![None; place + 1] };
+        let cost = element.cost(key);
+        memory.charge(cost)?;
+        let made = fresh(memory, shape, self.made, of_cpu, value);
+        let id = made.inspect_err(|_| memory.uncharge(cost))?;
+        element.values[place] = Some(id);
         let key: Arc<[u8]> = key.into();
-        let mut element = Element { number: self.made, used: 0, values };
         self.made += 1;
         if self.lru {
             self.uses += 1;
@@ -138,11 +152,12 @@ impl Hash {
         Ok(())
     }
 
-    /// Takes an element out. Its values are appended to `deleted`.
-    pub fn delete(&mut self, key: &[u8], deleted: &mut Vec<RegionId>) -> Result<(), Fails> {
+    /// Takes an element out.
+    pub fn delete(&mut self, within: In<'_>, key: &[u8]) -> Result<(), Fails> {
         let element = self.elements.remove(key).ok_or(Fails::Errno(ENOENT))?;
         self.used.remove(&element.used);
-        deleted.extend(element.values.into_iter().flatten());
+        within.memory.uncharge(element.cost(key));
+        within.deleted.extend(element.values.into_iter().flatten());
         Ok(())
     }
 
@@ -160,6 +175,11 @@ impl Hash {
 }
 
 impl Element {
+    /// What it takes of the machine's memory with this key, beside its values.
+    fn cost(&self, key: &[u8]) -> u64 {
+        (key.len() + self.values.len() * size_of::<Option<RegionId>>()) as u64 + ELEMENT
+    }
+
     /// A value, which is made if it is not there: zero.
     fn value(
         &mut self,
@@ -169,6 +189,8 @@ impl Element {
         place: usize,
     ) -> Result<RegionId, Fails> {
         if self.values.len() <= place {
+            let more = place + 1 - self.values.len();
+            memory.charge((more * size_of::<Option<RegionId>>()) as u64)?;
             self.values.resize(place + 1, None);
         }
         if let Some(id) = self.values[place] {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use self::array::{Array, PerCpuArray};
 use self::fields::Fields;
-use self::hash::Hash;
+use self::hash::{Hash, In};
 use self::outer::Outer;
 use self::queue::Queue;
 use self::ring::Ring;
@@ -306,21 +306,22 @@ impl Maps {
             Store::Array(array) => array.update(memory, shape, key, value, flags),
             Store::PerCpuArray(array) => array.update(memory, shape, here.cpu, (key, value), flags),
             Store::Hash(hash) => {
-                hash.update(memory, shape, here.cpu, (key, value), flags, &mut self.deleted)
+                let within = In { memory, shape, deleted: &mut self.deleted };
+                hash.update(within, here.cpu, (key, value), flags)
             }
             _ => Err(Fails::Never("programs cannot update a map of this type")),
         }
     }
 
     /// `bpf_map_delete_elem()`.
-    pub fn delete(&mut self, map: usize, key: &[u8]) -> Result<(), Fails> {
+    pub fn delete(&mut self, memory: &mut Memory, map: usize, key: &[u8]) -> Result<(), Fails> {
         let Map { shape, store, .. } = &mut self.all[map];
         if shape.read_only {
             return Err(Fails::Never("programs may only read it"));
         }
         match store {
             Store::Array(_) | Store::PerCpuArray(_) => Err(Fails::Errno(EINVAL)),
-            Store::Hash(hash) => hash.delete(key, &mut self.deleted),
+            Store::Hash(hash) => hash.delete(In { memory, shape, deleted: &mut self.deleted }, key),
             _ => Err(Fails::Never("programs cannot delete from a map of this type")),
         }
     }

@@ -76,6 +76,10 @@ impl Lab {
         self.maps.update(&mut self.memory, 0, here, (key, value), flags)
     }
 
+    fn delete(&mut self, key: &[u8]) -> Result<(), Fails> {
+        self.maps.delete(&mut self.memory, 0, key)
+    }
+
     fn addr(&mut self, here: Here, key: &[u8]) -> Option<u64> {
         self.maps.lookup(&mut self.memory, 0, here, key).expect("it has lookups")
     }
@@ -140,7 +144,7 @@ fn an_array_s_errors_come_in_the_kernel_s_order() {
     assert_eq!(lab.update(CPU0, &K0, &K0, NOEXIST), errno(EEXIST));
     assert_eq!(lab.update(CPU0, &K0, &K0, LOCK), errno(EINVAL));
     assert_eq!(lab.update(CPU0, &K0, &K0, EXIST), Ok(()));
-    assert_eq!(lab.maps.delete(0, &K0), errno(EINVAL));
+    assert_eq!(lab.delete(&K0), errno(EINVAL));
 }
 
 #[test]
@@ -167,8 +171,8 @@ fn a_hash_s_errors() {
     assert_eq!(lab.update(CPU0, &K1, &K1, 0), Ok(()));
     assert_eq!(lab.update(CPU0, &K2, &K2, 0), errno(E2BIG));
     assert_eq!(lab.update(CPU0, &K1, &K2, 0), Ok(()), "a full one takes updates");
-    assert_eq!(lab.maps.delete(0, &K2), errno(ENOENT));
-    assert_eq!(lab.maps.delete(0, &K0), Ok(()));
+    assert_eq!(lab.delete(&K2), errno(ENOENT));
+    assert_eq!(lab.delete(&K0), Ok(()));
     assert_eq!(lab.addr(CPU0, &K0), None);
     assert_eq!(lab.update(CPU0, &K2, &K2, 0), Ok(()));
 }
@@ -180,7 +184,7 @@ fn what_is_deleted_or_replaced_can_be_read_until_the_programs_have_ended() {
     let old = lab.addr(CPU0, &K0).expect("it is there");
     lab.update(CPU0, &K0, b"new!", 0).expect("it is there");
     let new = lab.addr(CPU0, &K0).expect("it is there");
-    lab.maps.delete(0, &K0).expect("it is there");
+    lab.delete(&K0).expect("it is there");
     assert_eq!(lab.read(old, 4).as_deref(), Ok(&b"old!"[..]));
     assert_eq!(lab.read(new, 4).as_deref(), Ok(&b"new!"[..]));
     lab.maps.quiesce(&mut lab.memory);
@@ -201,8 +205,8 @@ fn a_full_lru_hash_drops_what_was_used_the_longest_time_ago() {
     assert_eq!(lab.keys(), [K0, K1]);
     assert_eq!(lab.update(CPU0, &K0, &K0, LOCK), errno(EINVAL));
     assert_eq!(lab.update(CPU0, &K0, &K0, NOEXIST), errno(EEXIST));
-    assert_eq!(lab.maps.delete(0, &K0), Ok(()));
-    assert_eq!(lab.maps.delete(0, &K0), errno(ENOENT));
+    assert_eq!(lab.delete(&K0), Ok(()));
+    assert_eq!(lab.delete(&K0), errno(ENOENT));
 }
 
 #[test]
@@ -509,5 +513,31 @@ fn memory_runs_out_with_an_error() {
         let here = Here { cpu, cpus: 4 };
         let all = (0..31_u32).try_for_each(|n| lab.update(here, &n.to_le_bytes(), &[1; 32768], 0));
         assert_eq!(all, if cpu == 0 { Ok(()) } else { errno(ENOMEM) }, "CPU {cpu}");
+    }
+}
+
+/// Keys take memory too, and give it back.
+#[test]
+fn memory_runs_out_with_keys_too() {
+    for map_type in [MapType::HASH, MapType::PERCPU_HASH] {
+        let mut lab = lab(def(map_type, 8192, 8, 1 << 20));
+        let key = |n: u32| [&n.to_le_bytes()[..], &[0; 8188]].concat();
+        let before = lab.memory.used();
+        let full = (0..1000).find_map(|n| lab.update(CPU3, &key(n), &[1; 8], 0).err());
+        assert_eq!(full, Some(Fails::Errno(ENOMEM)));
+        let all = lab.keys();
+        assert!((100..128).contains(&all.len()), "{}", all.len());
+        let used = lab.memory.used();
+        assert_eq!(lab.update(CPU3, &key(1000), &[1; 8], 0), errno(ENOMEM));
+        assert_eq!(lab.memory.used(), used, "nothing was kept of it");
+        all.iter().for_each(|key| lab.delete(key).expect("it is there"));
+        lab.maps.quiesce(&mut lab.memory);
+        assert_eq!(lab.memory.used(), before);
+    }
+    let mut lru = lab(def(MapType::LRU_HASH, 4096, 8, 2));
+    let key = |n: u32| [&n.to_le_bytes()[..], &[0; 4092]].concat();
+    for n in 0..1000 {
+        assert_eq!(lru.update(CPU0, &key(n), &[1; 8], 0), Ok(()), "{n}");
+        lru.maps.quiesce(&mut lru.memory);
     }
 }

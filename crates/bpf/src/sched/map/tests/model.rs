@@ -52,7 +52,7 @@ proptest! {
                 }
                 Step::Delete(key) => {
                     let gone = model.remove(&key).map_or(errno(ENOENT), |_| Ok(()));
-                    prop_assert_eq!(lab.maps.delete(0, &[key]), gone);
+                    prop_assert_eq!(lab.delete(&[key]), gone);
                 }
                 Step::Quiesce => lab.maps.quiesce(&mut lab.memory),
             }
@@ -62,7 +62,7 @@ proptest! {
         // Nothing is left behind.
         let empty = super::lab(def(MapType::HASH, 1, 4, 6)).memory.used();
         for key in model.keys() {
-            lab.maps.delete(0, &[*key]).expect("it is there");
+            lab.delete(&[*key]).expect("it is there");
         }
         lab.maps.quiesce(&mut lab.memory);
         prop_assert_eq!(lab.memory.used(), empty);
@@ -105,7 +105,7 @@ proptest! {
                 Step::Delete(key) => {
                     let at = model.iter().position(|(known, _)| *known == key);
                     let gone = at.map_or(errno(ENOENT), |at| { model.remove(at); Ok(()) });
-                    prop_assert_eq!(lab.maps.delete(0, &[key]), gone);
+                    prop_assert_eq!(lab.delete(&[key]), gone);
                 }
                 Step::Quiesce => lab.maps.quiesce(&mut lab.memory),
             }
