@@ -1,6 +1,6 @@
 //! What a compiled scheduler remembers: its memory, and what the engine's objects are called in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use scxlab_engine::Slot;
@@ -40,7 +40,7 @@ pub(super) struct Inner {
     /// Tasks that programs keep from being freed, and how often.
     pub kept: BTreeMap<Slot, u64>,
     /// What programs gave back, and others may still read until they end.
-    pub dropped: Vec<RegionId>,
+    pub dropped: Dropped,
     /// The kernel's address of the page of the arena that the kernel uses itself.
     pub scratch: Option<u64>,
     /// Pages of the arena that nobody has.
@@ -61,6 +61,32 @@ pub(super) struct Inner {
     pub races: Option<Box<Races>>,
 }
 
+/// Regions that are freed when all programs have ended: others may still read them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dropped {
+    /// In the order in which they are freed.
+    all: Vec<RegionId>,
+    known: BTreeSet<RegionId>,
+}
+
+impl Dropped {
+    /// One more. Returns whether it was none of them yet.
+    pub fn push(&mut self, id: RegionId) -> bool {
+        let new = self.known.insert(id);
+        if new {
+            self.all.push(id);
+        }
+        new
+    }
+
+    fn free(&mut self, memory: &mut Memory) {
+        self.known.clear();
+        for id in self.all.drain(..) {
+            memory.free(id);
+        }
+    }
+}
+
 /// The most arguments of an operation.
 pub(super) const MAX_ARGS: usize = 5;
 
@@ -74,7 +100,7 @@ impl Inner {
             threads: 0,
             contexts: Vec::new(),
             kept: BTreeMap::new(),
-            dropped: Vec::new(),
+            dropped: Dropped::default(),
             scratch: None,
             free_pages,
             shards: None,
@@ -102,7 +128,8 @@ impl Inner {
     /// Values were deleted, all but the first so many: their timers do not go off.
     pub fn deleted_since(&mut self, before: usize) {
         for id in &self.maps.deleted()[before..] {
-            self.timers.drop_within(id.base(), self.memory.size(*id).unwrap_or(0));
+            let size = self.memory.size(*id).unwrap_or(0);
+            self.timers.drop_within(&mut self.memory, id.base(), size);
         }
     }
 
@@ -113,9 +140,7 @@ impl Inner {
         self.running -= 1;
         if self.running == 0 {
             self.maps.quiesce(&mut self.memory);
-            for region in self.dropped.drain(..) {
-                self.memory.free(region);
-            }
+            self.dropped.free(&mut self.memory);
         }
     }
 }

@@ -123,6 +123,18 @@ fn an_object_is_dropped_once_and_freed_when_nobody_runs() {
     assert!(msg.contains("its argument 1 is no type"), "{msg}");
 }
 
+/// Looking through all that were dropped takes minutes.
+#[test]
+fn many_objects_are_dropped_in_little_time() {
+    const LOOP: i32 = 181;
+    let drops = object(1).copy(1, 6).mov(2, 0).call("bpf_obj_drop_impl").done();
+    let init = Code::new().mov(1, 500_000).func(2, "cb.drops").mov(3, 0).mov(4, 0).helper(LOOP);
+    let began = std::time::Instant::now();
+    let ran = run(&[("init", init.kept(0).done()), ("cb.drops", drops)]).well();
+    assert_eq!(ran.n(0), 500_000);
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+}
+
 #[test]
 fn locks_that_are_held_are_not_taken() {
     let init = Code::new()

@@ -156,6 +156,9 @@ fn a_walk_of_an_array_stops_where_the_callback_says() {
     }
 }
 
+/// Timers that the map of [`with_timers`] has room for.
+const MANY: u32 = 150_000;
+
 /// A map of timers, 16 bytes each after a number: map 1.
 fn with_timers(
     programs: &[(&str, Asm)],
@@ -164,7 +167,7 @@ fn with_timers(
 ) -> BpfScheduler {
     let mut all = vec![("enqueue", enqueue())];
     all.extend_from_slice(programs);
-    let image = image_with(&all, callbacks, vec![map("timers", map_type, 4, 24, 3)]);
+    let image = image_with(&all, callbacks, vec![map("timers", map_type, 4, 24, MANY)]);
     let mut types = Builder::new();
     let long = types.int("unsigned long", 8, false);
     let words = types.array(long, 2);
@@ -247,6 +250,33 @@ fn a_timer_calls_back_with_its_map_key_and_value() {
         assert_eq!((ran.counter("r23"), ran.counter("r24")), (EDEADLK, 0));
         assert_eq!(ran.counter("r8"), EOPNOTSUPP);
     }
+}
+
+/// Looking through all elements for the one that a timer is in takes minutes.
+#[test]
+fn many_timers_take_little_time() {
+    let made = Asm::new()
+        .store(10, -8, 1)
+        .put(10, -32, 7)
+        .put(10, -24, 0)
+        .put(10, -16, 0)
+        .map(1, 1)
+        .frame(2, -8)
+        .frame(3, -32)
+        .mov(4, 0)
+        .helper(UPDATE)
+        .map(1, 1)
+        .frame(2, -8)
+        .helper(1)
+        .copy(6, 0)
+        .add_imm(6, 8);
+    let made = init_timer(made).bss(1, 16).atomic_add(1, 0, 0).mov(0, 0).exit();
+    let init = loops(Asm::new(), MANY as i32, "made", 0).keep(1).mov(0, 0).exit();
+    let began = std::time::Instant::now();
+    let ran = run(with_timers(&[("init", init)], &[("made", made)], MapType::HASH));
+    ran.is_well();
+    assert_eq!(kept(&ran, 2), [0, MANY.into()]);
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
 }
 
 #[test]

@@ -93,7 +93,7 @@ pub(super) fn update_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     if let Store::Array(array) = &maps.get(map).store
         && let Some(value) = array.lookup(&maps.get(map).shape, &key)
     {
-        timers.drop_within(value, size.into());
+        timers.drop_within(memory, value, size.into());
     }
     inner.deleted_since(before);
     Ok(0)

@@ -71,8 +71,9 @@ pub(in crate::sched) fn submit_in(
     record: u64,
     discard: bool,
 ) -> Result<(), Bad> {
-    let maps = &call.inner()?.maps;
-    let is_it = |store: &Store| matches!(store, Store::Ring(ring) if ring.is_reserved(record));
+    let Inner { maps, memory, .. } = call.inner()?;
+    let is_it =
+        |store: &Store| matches!(store, Store::Ring(ring) if ring.is_reserved(memory, record));
     let Some(map) = maps.iter().position(|map| is_it(&map.store)) else {
         return Err(format!("its argument 1 is no reserved record: {record:#x}").into());
     };

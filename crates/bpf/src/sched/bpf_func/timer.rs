@@ -9,7 +9,7 @@ use super::{EINVAL_PTR, negative};
 use crate::machine::{Memory, Part, RegionId, address};
 use crate::sched::call::{Bad, Call};
 use crate::sched::clock;
-use crate::sched::map::errno::EINVAL;
+use crate::sched::map::errno::{EINVAL, ENOMEM};
 use crate::sched::map::fields::Field;
 use crate::sched::map::{Maps, Store};
 use crate::sched::state::Inner;
@@ -29,6 +29,9 @@ const PINNED: u64 = 2;
 /// What a start costs of a program's budget if the engine needs another event for it.
 const START_COST: u64 = 1000;
 
+/// What a timer takes of the machine's memory, in bytes.
+const TIMER: u64 = 128;
+
 /// All timers of a scheduler.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sched) struct Timers {
@@ -44,8 +47,6 @@ pub(in crate::sched) struct Timers {
 #[derive(Clone, Debug)]
 struct Timer {
     map: usize,
-    /// The key of its value, as bytes.
-    key: Vec<u8>,
     callback: Option<u64>,
     /// When it is to go off, if it is.
     due: Option<Nanos>,
@@ -92,8 +93,9 @@ impl Timers {
             };
         }
         timer.due = None;
-        let (map, key) = (timer.map, timer.key.clone());
-        let (Some(callback), Some((_, offset))) = (timer.callback, maps.value_at(memory, addr))
+        let map = timer.map;
+        let (Some(callback), Some((_, offset)), Some(key)) =
+            (timer.callback, maps.value_at(memory, addr), key_of(maps, memory, map, addr))
         else {
             return Rings::Nobody;
         };
@@ -116,10 +118,12 @@ impl Timers {
     }
 
     /// `bpf_timer_cancel_and_free()` for all that are in these bytes.
-    pub fn drop_within(&mut self, addr: u64, size: u64) {
+    pub fn drop_within(&mut self, memory: &mut Memory, addr: u64, size: u64) {
         let within = self.all.range(addr..addr.saturating_add(size)).map(|(addr, _)| *addr);
         for addr in within.collect::<Vec<_>>() {
-            if let Some(Timer { event: Some((number, ..)), .. }) = self.all.remove(&addr) {
+            let Some(timer) = self.all.remove(&addr) else { continue };
+            memory.uncharge(TIMER);
+            if let Some((number, ..)) = timer.event {
                 self.events.remove(&number);
             }
         }
@@ -137,9 +141,7 @@ fn key_of(maps: &Maps, memory: &Memory, map: usize, addr: u64) -> Option<Vec<u8>
             };
             Some(index.to_le_bytes().to_vec())
         }
-        Store::Hash(hash) => {
-            hash.iter().find(|(_, values)| values.contains(&Some(id))).map(|(key, _)| key.to_vec())
-        }
+        Store::Hash(hash) => hash.key_of(memory, id).map(<[u8]>::to_vec),
         _ => None,
     }
 }
@@ -159,10 +161,13 @@ pub(super) fn init(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     if timers.all.contains_key(&timer) {
         return Ok(negative(EBUSY));
     }
-    let Some(key) = key_of(maps, memory, map, timer) else {
+    if key_of(maps, memory, map, timer).is_none() {
         return Err("the timer's value is in its map no more".into());
-    };
-    timers.all.insert(timer, Timer { map, key, callback: None, due: None, event: None });
+    }
+    if memory.charge(TIMER).is_err() {
+        return Ok(negative(ENOMEM));
+    }
+    timers.all.insert(timer, Timer { map, callback: None, due: None, event: None });
     Ok(0)
 }
 

@@ -136,13 +136,10 @@ fn drop_at(call: &mut Call<'_, '_>, addr: u64) -> Result<(), Bad> {
 }
 
 fn drop_later(call: &mut Call<'_, '_>, id: RegionId) -> Result<(), Bad> {
-    let dropped = &mut call.inner()?.dropped;
-    // Others may still read it; it is freed when all programs have ended.
-    if dropped.contains(&id) {
-        return Err("the object is dropped already".into());
+    match call.inner()?.dropped.push(id) {
+        true => Ok(()),
+        false => Err("the object is dropped already".into()),
     }
-    dropped.push(id);
-    Ok(())
 }
 
 pub(super) fn refcount_acquire(call: &mut Call<'_, '_>) -> Result<u64, Bad> {

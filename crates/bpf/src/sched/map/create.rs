@@ -182,7 +182,7 @@ fn store(
         }
         MapType::PERCPU_ARRAY => Store::PerCpuArray(PerCpuArray::default()),
         MapType::HASH | MapType::PERCPU_HASH | MapType::LRU_HASH | MapType::LRU_PERCPU_HASH => {
-            Store::Hash(Hash::new(per_cpu, lru))
+            Store::Hash(Hash::new(per_cpu, lru, shape))
         }
         MapType::TASK_STORAGE | MapType::CGRP_STORAGE => Store::Storage(Storage::default()),
         MapType::QUEUE | MapType::STACK => {

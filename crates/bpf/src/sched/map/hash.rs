@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::errno::{E2BIG, EINVAL, ENOENT};
+use super::fields::Field;
 use super::{EXIST, Fails, LOCK, Shape, check_exists};
 use crate::machine::{Memory, Part, RegionId};
 
@@ -19,6 +20,8 @@ pub(in crate::sched) struct Hash {
     /// Where there is no room, what was not used for the longest time goes.
     lru: bool,
     elements: BTreeMap<Arc<[u8]>, Element>,
+    /// Of a hash with timers: the keys, by the numbers of their elements.
+    numbers: Option<BTreeMap<u64, Arc<[u8]>>>,
     /// Of an LRU hash: the keys, by when they were used.
     used: BTreeMap<u64, Arc<[u8]>>,
     /// Uses until now.
@@ -29,7 +32,7 @@ pub(in crate::sched) struct Hash {
 
 #[derive(Clone, Debug)]
 struct Element {
-    /// Which of all that were made.
+    /// Which of all that were made: the number that its values have.
     number: u64,
     /// When it was used; 0 unless it is an LRU hash.
     used: u64,
@@ -51,9 +54,17 @@ impl Hash {
         self.elements.len()
     }
 
-    pub fn new(per_cpu: bool, lru: bool) -> Self {
+    pub fn new(per_cpu: bool, lru: bool, shape: &Shape) -> Self {
         let (elements, used) = (BTreeMap::new(), BTreeMap::new());
-        Self { per_cpu, lru, elements, used, uses: 0, made: 0 }
+        let numbers = shape.fields.has(Field::Timer).then(BTreeMap::new);
+        Self { per_cpu, lru, elements, numbers, used, uses: 0, made: 0 }
+    }
+
+    /// The key whose value this is, of a hash with timers.
+    pub fn key_of(&self, memory: &Memory, id: RegionId) -> Option<&[u8]> {
+        let Part::Value(number) = memory.region(id)?.part else { return None };
+        let key = self.numbers.as_ref()?.get(&number)?;
+        self.elements.get(key)?.values.contains(&Some(id)).then_some(key)
     }
 
     /// Where a CPU's value is among an element's.
@@ -122,14 +133,22 @@ impl Hash {
                 return shape.write(memory, id, 0, value);
             }
             // A reader of the old value keeps it.
-            let id = fresh(memory, shape, self.made, None, value)?;
+            let number = self.made;
+            let id = fresh(memory, shape, number, None, value)?;
             self.made += 1;
+            if let Some(numbers) = &mut self.numbers
+                && let Some(key) = numbers.remove(&element.number)
+            {
+                numbers.insert(number, key);
+            }
+            element.number = number;
             deleted.extend(element.values[0].replace(id));
             return Ok(());
         }
         if self.elements.len() >= shape.max_entries as usize {
             let Some((_, oldest)) = self.used.pop_first() else { return Err(Fails::Errno(E2BIG)) };
             if let Some(gone) = self.elements.remove(&oldest) {
+                self.numbers.as_mut().map(|numbers| numbers.remove(&gone.number));
                 memory.uncharge(gone.cost(&oldest));
                 deleted.extend(gone.values.into_iter().flatten());
             }
@@ -148,6 +167,9 @@ impl Hash {
             element.used = self.uses;
             self.used.insert(self.uses, Arc::clone(&key));
         }
+        if let Some(numbers) = &mut self.numbers {
+            numbers.insert(element.number, Arc::clone(&key));
+        }
         self.elements.insert(key, element);
         Ok(())
     }
@@ -156,6 +178,7 @@ impl Hash {
     pub fn delete(&mut self, within: In<'_>, key: &[u8]) -> Result<(), Fails> {
         let element = self.elements.remove(key).ok_or(Fails::Errno(ENOENT))?;
         self.used.remove(&element.used);
+        self.numbers.as_mut().map(|numbers| numbers.remove(&element.number));
         within.memory.uncharge(element.cost(key));
         within.deleted.extend(element.values.into_iter().flatten());
         Ok(())

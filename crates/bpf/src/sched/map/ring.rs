@@ -11,6 +11,9 @@ const HEADER: u64 = 8;
 /// `RINGBUF_MAX_RECORD_SZ`.
 const MAX_RECORD: u64 = (u32::MAX / 4) as u64;
 
+/// What a record takes of the machine's memory beside its bytes, as long as it is in the ring.
+const RECORD: u64 = size_of::<Record>() as u64;
+
 /// What `bpf_ringbuf_query()` is asked for.
 const AVAIL_DATA: u64 = 0;
 const RING_SIZE: u64 = 1;
@@ -79,10 +82,13 @@ impl Ring {
         if end - pending >= self.size || !self.overwrite && end >= self.size {
             return Ok(None);
         }
-        let id = memory.alloc_zeroed(shape.region(Part::Value(self.made)), size)?;
+        memory.charge(RECORD)?;
+        let made = memory.alloc_zeroed(shape.region(Part::Value(self.made)), size);
+        let id = made.inspect_err(|_| memory.uncharge(RECORD))?;
         while end - self.over >= self.size {
             let Some(oldest) = self.records.pop_front() else { break };
             self.over += oldest.len;
+            memory.uncharge(RECORD);
             oldest.bytes.map(|id| memory.free(id));
         }
         self.records.push_back(Record { position: self.producer, len, bytes: None });
@@ -93,14 +99,15 @@ impl Ring {
     }
 
     /// Whether a program is writing the record at this address.
-    pub fn is_reserved(&self, addr: u64) -> bool {
-        self.reserved(addr).is_some()
+    pub fn is_reserved(&self, memory: &Memory, addr: u64) -> bool {
+        self.reserved(memory, addr).is_some()
     }
 
     /// Which record that is being written is at this address.
-    fn reserved(&self, addr: u64) -> Option<u64> {
-        let is_it = |(_, id): &(&u64, &RegionId)| id.base() == addr;
-        self.busy.iter().find(is_it).map(|(made, _)| *made)
+    fn reserved(&self, memory: &Memory, addr: u64) -> Option<u64> {
+        let id = RegionId::of(addr).filter(|id| id.base() == addr)?;
+        let Part::Value(made) = memory.region(id)?.part else { return None };
+        (self.busy.get(&made) == Some(&id)).then_some(made)
     }
 
     /// Where a record is, by how many were before it.
@@ -116,7 +123,8 @@ impl Ring {
         addr: u64,
         discard: bool,
     ) -> Result<(), Fails> {
-        let made = self.reserved(addr).ok_or(Fails::Never("no record of it is reserved there"))?;
+        let made =
+            self.reserved(memory, addr).ok_or(Fails::Never("no record of it is reserved there"))?;
         if !discard {
             let mut bytes =
                 vec![0; self.busy.get(&made).and_then(|id| memory.size(*id)).unwrap_or(0) as usize];
