@@ -104,6 +104,22 @@ fn at_the_end_it_begins_anew() {
 }
 
 #[test]
+fn there_are_1024_at_most() {
+    played(once_four_wait(|cx| {
+        let mut all: Vec<_> = (0..1024).map(|_| cx.dsq_iter(QUEUE, false).expect("room")).collect();
+        assert_eq!(cx.dsq_iter(QUEUE, false), Err(Errno(12)));
+        cx.dsq_iter_destroy(all.remove(500));
+        all.push(cx.dsq_iter(QUEUE, false).expect("room"));
+        // Each is its own.
+        let next = |cx: &mut Cx<'_>, it| cx.dsq_iter_next(it).map(|p| cx.get(p).comm().to_owned());
+        assert_eq!(next(cx, all[3]).as_deref(), Some("a"));
+        assert_eq!(next(cx, all[3]).as_deref(), Some("b"));
+        assert_eq!(next(cx, all[1023]).as_deref(), Some("a"));
+        all.into_iter().for_each(|it| cx.dsq_iter_destroy(it));
+    }));
+}
+
+#[test]
 fn a_walk_goes_on_from_where_a_moved_task_was() {
     for (backwards, seen) in [(false, "abcd"), (true, "dcba")] {
         played(once_four_wait(move |cx| {

@@ -53,14 +53,20 @@ impl Engine {
         DsqIter(serial)
     }
 
+    /// Where a cursor is among all: they are in the order of their serials.
+    fn place_of(&self, it: DsqIter) -> Option<usize> {
+        self.cursors.binary_search_by_key(&it.0, |cursor| cursor.serial).ok()
+    }
+
     /// Nothing once it was destroyed.
     pub(crate) fn cursor(&mut self, it: DsqIter) -> Option<&mut DsqCursor> {
-        self.cursors.iter_mut().find(|cursor| cursor.serial == it.0)
+        let at = self.place_of(it)?;
+        self.cursors.get_mut(at)
     }
 
     /// `bpf_iter_scx_dsq_destroy()`.
     pub(crate) fn destroy_cursor(&mut self, it: DsqIter) {
-        self.cursors.retain(|cursor| cursor.serial != it.0);
+        self.place_of(it).map(|at| self.cursors.remove(at));
     }
 
     /// Destroys what a callback left, as the verifier would have made it do itself.

@@ -5,6 +5,9 @@ use super::{Context, Cx, Task};
 use crate::flags::{DsqId, EnqFlags, errno};
 use crate::ops::Errno;
 
+/// Walks that there are at the same time, at most.
+const MOST: usize = 1024;
+
 /// A walk through a queue: `struct bpf_iter_scx_dsq`. It ends with the callback at the latest.
 ///
 /// After that, and after [`Cx::dsq_iter_destroy`], it gives nothing and moves nothing.
@@ -29,10 +32,14 @@ impl<'r> Cx<'r> {
     /// seen.
     ///
     /// # Errors
-    /// `ENOENT` if there is no such queue.
+    /// `ENOENT` if there is no such queue, `ENOMEM` if there are 1024 walks already. The stacks of a
+    /// program have room for 85, and no verifier lets it have one elsewhere.
     pub fn dsq_iter(&mut self, dsq: DsqId, backwards: bool) -> Result<DsqIter, Errno> {
         let sch = self.core.sch(self.sched);
         let &dsq = sch.dsq_hash.get(&dsq.0).ok_or(Errno(errno::ENOENT))?;
+        if self.core.cursors.len() >= MOST {
+            return Err(Errno(errno::ENOMEM));
+        }
         Ok(self.core.new_cursor(dsq, backwards))
     }
 
