@@ -267,11 +267,7 @@ impl<'r> Call<'_, 'r> {
         if inner.running > 1 || inner.maps.deleted().is_empty() {
             return Ok(());
         }
-        for orphan in inner.maps.orphans(&inner.memory) {
-            self.args[0] = orphan;
-            kfunc::put(self)?;
-        }
-        Ok(())
+        Ok(kfunc::put_orphans(self)?)
     }
 
     fn thread(&mut self) -> Result<Thread, Failed> {

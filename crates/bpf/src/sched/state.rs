@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use scxlab_engine::Slot;
 
 use super::bpf_func::{Log, Timers};
-use super::kfunc::FreePages;
+use super::kfunc::{FreePages, OwnType};
 use super::map::Maps;
 use super::object::Objects;
 use super::race::Races;
@@ -39,6 +40,8 @@ pub(super) struct Inner {
     pub contexts: Vec<RegionId>,
     /// Tasks that programs keep from being freed, and how often.
     pub kept: BTreeMap<Slot, u64>,
+    /// The types of programs' own objects, by their numbers, as far as they were used.
+    pub own_types: BTreeMap<u32, Arc<OwnType>>,
     /// What programs gave back, and others may still read until they end.
     pub dropped: Dropped,
     /// The kernel's address of the page of the arena that the kernel uses itself.
@@ -100,6 +103,7 @@ impl Inner {
             threads: 0,
             contexts: Vec::new(),
             kept: BTreeMap::new(),
+            own_types: BTreeMap::new(),
             dropped: Dropped::default(),
             scratch: None,
             free_pages,

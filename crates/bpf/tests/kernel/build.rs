@@ -215,6 +215,15 @@ pub const NODE: i32 = 2;
 pub const NODE_LIST: i32 = 32;
 pub const NODE_KEY: i16 = 56;
 
+/// Another one, which owns others: where it has a tree and a pointer; its list is at 0.
+pub const OWNER_TREE: i32 = 16;
+pub const OWNER_NEXT: i32 = 32;
+
+/// The number of a structure in the image's BTF.
+pub fn type_of(name: &str) -> u32 {
+    types().find(name, Kind::Struct).expect("it is there")
+}
+
 fn types() -> Btf {
     let mut builder = Builder::new();
     let long = builder.int("unsigned long", 8, false);
@@ -229,6 +238,14 @@ fn types() -> Btf {
     let count = builder.structure("bpf_refcount", &[Field::new("__opaque", int)]);
     let fields = [("rb", rb), ("list", list), ("key", long), ("refs", count)];
     builder.define(node, &fields.map(|(name, ty)| Field::new(name, ty)));
+    let owner = builder.declare_struct("owner");
+    let words = builder.array(long, 2);
+    let head = builder.structure("bpf_list_head", &[Field::new("__opaque", words)]);
+    let root = builder.structure("bpf_rb_root", &[Field::new("__opaque", words)]);
+    let kptr = builder.type_tag("kptr", owner);
+    let kptr = builder.ptr(kptr);
+    let fields = [("head", head), ("root", root), ("next", kptr)];
+    builder.define(owner, &fields.map(|(name, ty)| Field::new(name, ty)));
     let btf = builder.finish().expect("types");
     assert_eq!(btf.find("node", Kind::Struct), Some(node));
     btf

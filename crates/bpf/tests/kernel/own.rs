@@ -1,6 +1,14 @@
 //! What programs own: objects, trees, lists, locks and pages of the arena.
 
-use crate::build::{Code, NODE, NODE_KEY, NODE_LIST, ROOM, ended, run};
+use crate::build::{
+    Code, NODE, NODE_KEY, NODE_LIST, OWNER_NEXT, OWNER_TREE, ROOM, Ran, ended, enqueue, image,
+    kernel, run, type_of, work,
+};
+use scxlab_bpf::image::{Map, MapType};
+use scxlab_bpf::sched::BpfScheduler;
+
+const LOOP: i32 = 181;
+const KPTR_XCHG: i32 = 194;
 
 /// An object with this number, in r6.
 fn object(key: i32) -> Code {
@@ -126,13 +134,125 @@ fn an_object_is_dropped_once_and_freed_when_nobody_runs() {
 /// Looking through all that were dropped takes minutes.
 #[test]
 fn many_objects_are_dropped_in_little_time() {
-    const LOOP: i32 = 181;
     let drops = object(1).copy(1, 6).mov(2, 0).call("bpf_obj_drop_impl").done();
     let init = Code::new().mov(1, 500_000).func(2, "cb.drops").mov(3, 0).mov(4, 0).helper(LOOP);
     let began = std::time::Instant::now();
     let ran = run(&[("init", init.kept(0).done()), ("cb.drops", drops)]).well();
     assert_eq!(ran.n(0), 500_000);
     assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+}
+
+/// A new object that owns others, in this register.
+fn owner(reg: u8) -> Code {
+    Code::new().mov(1, type_of("owner") as i32).mov(2, 0).call("bpf_obj_new_impl").copy(reg, 0)
+}
+
+fn drop_of(reg: u8) -> Code {
+    Code::new().copy(1, reg).mov(2, 0).call("bpf_obj_drop_impl")
+}
+
+/// Puts a new node into the list, the tree, or behind the pointer of what r8 points to, and its
+/// address into the first word of `.bss`.
+fn owned(how: &str) -> Code {
+    let code = match how {
+        "list" => object(1)
+            .copy(1, 8)
+            .copy(2, 6)
+            .plus(2, NODE_LIST)
+            .mov(3, 0)
+            .mov(4, 0)
+            .call("bpf_list_push_back_impl"),
+        "tree" => object(1)
+            .copy(1, 8)
+            .plus(1, OWNER_TREE)
+            .copy(2, 6)
+            .func(3, "cb.less")
+            .mov(4, 0)
+            .mov(5, 0)
+            .call("bpf_rbtree_add_impl"),
+        // The list of an owner that is owned.
+        _ => owner(7)
+            .then(object(1))
+            .copy(1, 7)
+            .copy(2, 6)
+            .plus(2, NODE_LIST)
+            .mov(3, 0)
+            .mov(4, 0)
+            .call("bpf_list_push_back_impl")
+            .copy(1, 8)
+            .plus(1, OWNER_NEXT)
+            .copy(2, 7)
+            .helper(KPTR_XCHG),
+    };
+    code.bss(7, 0).store(7, 0, 6)
+}
+
+/// Reads what the first word of `.bss` points to.
+fn read_later() -> Code {
+    Code::new().bss(7, 0).load(7, 7, 0).load(0, 7, NODE_KEY).kept(1).done()
+}
+
+/// Two nodes of each kind, so that lists and trees are walked through.
+#[test]
+fn what_a_dropped_object_owns_goes_with_it() {
+    let less = Code::new().mov(0, 0).exit();
+    for how in ["list", "tree", "kptr"] {
+        let first = if how == "kptr" { Code::new() } else { owned(how) };
+        let init = owner(8).then(first).then(owned(how)).then(drop_of(8)).done();
+        let msg = ended(&[("init", init), ("running", read_later()), ("cb.less", less.clone())]);
+        assert!(msg.contains("use after free") && msg.contains("struct node"), "{how}: {msg}");
+        // Unless somebody else has a reference to it.
+        let shared = owned(how).copy(1, 6).mov(2, 0).call("bpf_refcount_acquire_impl");
+        let init = owner(8).then(shared).then(drop_of(8)).done();
+        let programs = [("init", init), ("running", read_later()), ("cb.less", less.clone())];
+        assert_eq!(run(&programs).well().n(1), 1, "{how}");
+    }
+}
+
+#[test]
+fn what_a_deleted_value_owns_goes_with_it() {
+    let less = Code::new().mov(0, 0).exit();
+    for how in ["list", "tree", "kptr"] {
+        let mut init = Code::new().put(10, -8, 1);
+        for word in 0..5 {
+            init = init.put(10, -48 + word * 8, 0);
+        }
+        let key = || Code::new().map(1, 2).frame(2, -8);
+        let init = init.then(key()).frame(3, -48).mov(4, 0).helper(2).then(key()).helper(1);
+        let init = init.copy(8, 0).then(owned(how)).then(key()).helper(3).kept(2).done();
+        let programs =
+            [("init", init), ("running", read_later()), enqueue(), ("cb.less", less.clone())];
+        let mut image = image("sched_ext_ops", &programs);
+        image.maps.push(Map {
+            name: "owners".into(),
+            map_type: MapType::HASH,
+            key_size: 4,
+            value_size: 40,
+            max_entries: 2,
+            value_type: type_of("owner"),
+            ..Map::default()
+        });
+        let sched = BpfScheduler::new(image, &kernel()).expect("it has all that it needs");
+        let ran = Ran::new(sched, work(), 100);
+        let msg = &ran.exit().expect("it has ended").msg;
+        assert!(msg.contains("use after free") && msg.contains("struct node"), "{how}: {msg}");
+    }
+}
+
+/// Each owns the one that was made before it.
+#[test]
+fn a_long_chain_of_owners_goes_at_once() {
+    let made = owner(8)
+        .bss(7, 0)
+        .load(2, 7, 0)
+        .store(7, 0, 8)
+        .copy(1, 8)
+        .plus(1, OWNER_NEXT)
+        .helper(KPTR_XCHG)
+        .done();
+    let init = Code::new().mov(1, 300_000).func(2, "cb.made").mov(3, 0).mov(4, 0).helper(LOOP);
+    let init = init.bss(7, 0).load(8, 7, 0).then(drop_of(8)).done();
+    run(&[("init", init), ("cb.made", made)]).well();
 }
 
 #[test]

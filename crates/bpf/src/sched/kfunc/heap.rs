@@ -1,8 +1,12 @@
 //! Objects of a program's own types: `bpf_obj_new()` and what takes them away.
 
+use std::sync::Arc;
+
+use super::put::{object_of_part, put_all, take_owned};
 use crate::btf::Kind;
 use crate::machine::{Region, RegionId, address};
 use crate::sched::call::{Bad, Call};
+use crate::sched::map::fields::{Field, Fields};
 
 /// What tells the region of an object, with its type in the lower half: see [`Region::tag`].
 const TAG: u64 = 0x6f62_6a00 << 32;
@@ -10,20 +14,47 @@ const TAG: u64 = 0x6f62_6a00 << 32;
 /// The same for an object that each CPU has one of.
 const PER_CPU: u64 = 0x6f62_6a01 << 32;
 
-/// The type that the first argument is: its number, its size and its name.
-fn own_type(call: &Call<'_, '_>) -> Result<(u32, u32, String), Bad> {
-    let ty = call.args[0] as u32;
+/// BTF_FIELDS_MAX: a kernel takes no type with more.
+const FIELDS: usize = 11;
+
+/// A type of a program's own objects.
+#[derive(Debug)]
+pub(in crate::sched) struct OwnType {
+    /// `an object of struct NAME`.
+    what: Arc<str>,
+    size: u32,
+    fields: Fields,
+}
+
+impl OwnType {
+    /// Where it has its `struct bpf_refcount`.
+    fn refcount(&self) -> Option<u64> {
+        self.fields.place_of(Field::Refcount).map(u64::from)
+    }
+}
+
+fn own_type(call: &mut Call<'_, '_>, ty: u32) -> Result<Arc<OwnType>, Bad> {
+    if let Some(known) = call.inner()?.own_types.get(&ty) {
+        return Ok(Arc::clone(known));
+    }
     let btf = &call.sched.image.btf;
     let known = btf.get(ty).is_some_and(|ty| ty.kind() == Kind::Struct);
     let size = btf.size_of(ty).ok().filter(|_| known).ok_or("its argument 1 is no type")?;
-    Ok((ty, size, format!("an object of struct {}", btf.name_of(ty))))
+    let what = format!("an object of struct {}", btf.name_of(ty)).into();
+    let fields = Fields::of(btf, ty).filter(|fields| fields.len() <= FIELDS);
+    let fields = fields.ok_or_else(|| format!("{what} has more than {FIELDS} fields"))?;
+    let own = Arc::new(OwnType { what, size, fields });
+    call.inner()?.own_types.insert(ty, Arc::clone(&own));
+    Ok(own)
 }
 
 pub(super) fn obj_new(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let (ty, size, name) = own_type(call)?;
-    let region = Region { tag: TAG | u64::from(ty), ..Region::new(name) };
-    let Ok(id) = call.inner()?.memory.alloc_zeroed(region, size.into()) else { return Ok(0) };
-    if let Some(at) = refcount(call, ty) {
+    let ty = call.args[0] as u32;
+    let own = own_type(call, ty)?;
+    let region = Region { tag: TAG | u64::from(ty), ..Region::new(Arc::clone(&own.what)) };
+    let made = call.inner()?.memory.alloc_zeroed(region, own.size.into());
+    let Ok(id) = made else { return Ok(0) };
+    if let Some(at) = own.refcount() {
         put_count(call, id.base() + at, 1)?;
     }
     Ok(id.base())
@@ -31,7 +62,9 @@ pub(super) fn obj_new(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 
 /// `bpf_percpu_obj_new()`: one for each CPU, which [`percpu_obj_of`] finds.
 pub(super) fn percpu_obj_new(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let (ty, size, name) = own_type(call)?;
+    let ty = call.args[0] as u32;
+    let own = own_type(call, ty)?;
+    let (name, size) = (&own.what, own.size);
     // BPF_GLOBAL_PERCPU_MA_MAX_SIZE: the verifier lets none be larger.
     const MOST: u32 = 512;
     if size > MOST {
@@ -82,15 +115,6 @@ pub(super) fn is_percpu_obj(call: &mut Call<'_, '_>, addr: u64) -> Result<bool, 
     Ok(percpu_obj(call, addr)?.is_some())
 }
 
-/// Where a structure has its `struct bpf_refcount`.
-fn refcount(call: &Call<'_, '_>, ty: u32) -> Option<u64> {
-    let btf = &call.sched.image.btf;
-    let members = &btf.ty(ty).composite()?.members;
-    let is_it = |ty| btf.resolve(ty).is_ok_and(|ty| btf.name_of(ty) == "bpf_refcount");
-    let member = members.iter().find(|member| is_it(member.ty))?;
-    Some(u64::from(member.bit_offset / 8))
-}
-
 fn count(call: &mut Call<'_, '_>, at: u64) -> Result<u32, Bad> {
     let mut bytes = [0; 4];
     call.read(at, &mut bytes)?;
@@ -113,26 +137,31 @@ fn object(call: &mut Call<'_, '_>, addr: u64) -> Result<(RegionId, u32), Bad> {
 }
 
 pub(super) fn obj_drop(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    drop_at(call, call.args[0])?;
+    let owned = drop_at(call, call.args[0])?;
+    put_all(call, owned)?;
     Ok(0)
 }
 
 /// Drops the object that a part of is at this address.
 pub(super) fn drop_of_part(call: &mut Call<'_, '_>, addr: u64) -> Result<(), Bad> {
-    drop_at(call, addr - u64::from(address::offset(addr)))
+    let owned = drop_at(call, object_of_part(addr))?;
+    put_all(call, owned)
 }
 
-fn drop_at(call: &mut Call<'_, '_>, addr: u64) -> Result<(), Bad> {
+/// `__bpf_obj_drop_impl()`: drops an object. Returns what it owned, if that was the last reference.
+pub(super) fn drop_at(call: &mut Call<'_, '_>, addr: u64) -> Result<Vec<u64>, Bad> {
     let (id, ty) = object(call, addr)?;
-    if let Some(at) = refcount(call, ty) {
+    let own = own_type(call, ty)?;
+    if let Some(at) = own.refcount() {
         let at = addr + at;
         let left = count(call, at)?.checked_sub(1).ok_or("the object is dropped already")?;
         put_count(call, at, left)?;
         if left > 0 {
-            return Ok(());
+            return Ok(Vec::new());
         }
     }
-    drop_later(call, id)
+    drop_later(call, id)?;
+    take_owned(call, addr, &own.fields)
 }
 
 fn drop_later(call: &mut Call<'_, '_>, id: RegionId) -> Result<(), Bad> {
@@ -145,7 +174,8 @@ fn drop_later(call: &mut Call<'_, '_>, id: RegionId) -> Result<(), Bad> {
 pub(super) fn refcount_acquire(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let addr = call.args[0];
     let (_, ty) = object(call, addr)?;
-    let at = addr + refcount(call, ty).ok_or("the object has no bpf_refcount")?;
+    let own = own_type(call, ty)?;
+    let at = addr + own.refcount().ok_or("the object has no bpf_refcount")?;
     let before = count(call, at)?;
     if before == 0 {
         return Ok(0);

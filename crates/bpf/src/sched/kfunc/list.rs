@@ -77,6 +77,29 @@ fn take(call: &mut Call<'_, '_>, head: u64, node: u64) -> Result<u64, Bad> {
     Ok(node)
 }
 
+/// `bpf_list_head_free()`: empties a list. What was in it, first one first.
+pub(super) fn drain(call: &mut Call<'_, '_>, head: u64) -> Result<Vec<u64>, Bad> {
+    let mut nodes = Vec::new();
+    let mut node = call.read_at(head, NEXT)?;
+    while node != 0 && node != head {
+        // One that was there already is in no list any more, so this comes to an end.
+        if call.read_at(node, OWNER)? != head {
+            return Err("the list is damaged".into());
+        }
+        let next = call.read_at(node, NEXT)?;
+        for (at, word) in [(NEXT, node), (PREV, node), (OWNER, 0)] {
+            call.put_at(node, at, word)?;
+        }
+        nodes.push(node);
+        node = next;
+    }
+    if !nodes.is_empty() {
+        call.put_at(head, NEXT, head)?;
+        call.put_at(head, PREV, head)?;
+    }
+    Ok(nodes)
+}
+
 /// The node at an end of the list, or NULL.
 fn end(call: &mut Call<'_, '_>, which: u64) -> Result<u64, Bad> {
     let head = call.args[0];

@@ -149,6 +149,30 @@ pub(super) fn remove(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     Err(DAMAGED.into())
 }
 
+/// `bpf_rb_root_free()`: empties a tree. What was in it, each node before those below it.
+pub(super) fn drain(call: &mut Call<'_, '_>, root: u64) -> Result<Vec<u64>, Bad> {
+    let mut nodes = Vec::new();
+    let mut todo = vec![call.read_word(root)?];
+    while let Some(node) = todo.pop() {
+        if node == 0 {
+            continue;
+        }
+        // One that was there already is in no tree any more, so this comes to an end.
+        if call.read_at(node, OWNER)? != root {
+            return Err(DAMAGED.into());
+        }
+        todo.extend([call.read_at(node, RIGHT)?, call.read_at(node, LEFT)?]);
+        for at in [PARENT, LEFT, RIGHT, OWNER] {
+            call.put_at(node, at, 0)?;
+        }
+        nodes.push(node);
+    }
+    if !nodes.is_empty() {
+        call.put_word(root, 0)?;
+    }
+    Ok(nodes)
+}
+
 pub(super) fn first(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let mut at = call.read_word(call.args[0])?;
     for _ in 0..DEPTH {

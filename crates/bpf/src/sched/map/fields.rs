@@ -12,7 +12,13 @@ pub(in crate::sched) enum Field {
     Timer,
     /// A pointer to an object of the kernel's or of a program's, which the value owns.
     Kptr,
-    /// `struct bpf_res_spin_lock`, `bpf_wq`, `bpf_task_work`, `bpf_list_head` and their like: what
+    /// `struct bpf_list_head`: objects that the value owns.
+    ListHead,
+    /// `struct bpf_rb_root`: the same.
+    RbRoot,
+    /// `struct bpf_refcount`.
+    Refcount,
+    /// `struct bpf_res_spin_lock`, `bpf_wq`, `bpf_task_work`, `bpf_list_node` and their like: what
     /// nobody but the kernel's functions may touch.
     Other,
 }
@@ -24,11 +30,11 @@ const STRUCTS: &[(&str, u32, Field)] = &[
     ("bpf_timer", 16, Field::Timer),
     ("bpf_wq", 16, Field::Other),
     ("bpf_task_work", 8, Field::Other),
-    ("bpf_list_head", 16, Field::Other),
+    ("bpf_list_head", 16, Field::ListHead),
     ("bpf_list_node", 24, Field::Other),
-    ("bpf_rb_root", 16, Field::Other),
+    ("bpf_rb_root", 16, Field::RbRoot),
     ("bpf_rb_node", 32, Field::Other),
-    ("bpf_refcount", 4, Field::Other),
+    ("bpf_refcount", 4, Field::Refcount),
 ];
 
 /// The tags of pointers that are fields, and what they are.
@@ -77,9 +83,20 @@ impl Fields {
         self.0.iter().any(|known| known.2 == field)
     }
 
-    /// Where the pointers to objects are that a value owns.
-    pub fn owners(&self) -> impl Iterator<Item = u32> {
-        self.0.iter().filter(|field| field.2 == Field::Kptr).map(|field| field.0)
+    /// Where one of these is, if there is one.
+    pub fn place_of(&self, field: Field) -> Option<u32> {
+        self.0.iter().find(|known| known.2 == field).map(|known| known.0)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Where what a value owns hangs on, in the order in which a kernel lets go of it.
+    pub fn owners(&self) -> impl Iterator<Item = (u32, Field)> {
+        let owns = |field| matches!(field, Field::Kptr | Field::ListHead | Field::RbRoot);
+        self.0.iter().filter(move |field| owns(field.2)).map(|field| (field.0, field.2))
     }
 
     /// The parts of a value of so many bytes that are just bytes.

@@ -25,7 +25,7 @@ use self::queue::Queue;
 use self::ring::Ring;
 use self::storage::Storage;
 use crate::image::MapType;
-use crate::machine::{Full, Memory, NoKernel, Part, Region, RegionId, address};
+use crate::machine::{Full, Memory, Part, Region, RegionId, address};
 
 pub(super) mod array;
 mod create;
@@ -364,19 +364,14 @@ impl Maps {
         &self.deleted
     }
 
-    /// The objects that deleted values own.
-    pub fn orphans(&self, memory: &Memory) -> Vec<u64> {
-        let mut orphans = Vec::new();
-        for id in &self.deleted {
-            let Some(Known::Values(map)) = self.known(memory, *id) else { continue };
-            for offset in self.all[map].shape.fields.owners() {
-                let mut word = [0; 8];
-                let at = id.base() + u64::from(offset);
-                let there = memory.read(&mut NoKernel, at, &mut word).is_ok();
-                orphans.extend(Some(u64::from_le_bytes(word)).filter(|addr| there && *addr != 0));
-            }
-        }
-        orphans
+    /// The addresses of deleted values that may own objects, and what they are like.
+    pub fn former_owners(&self, memory: &Memory) -> Vec<(u64, Arc<Shape>)> {
+        let owner = |id: &RegionId| {
+            let Some(Known::Values(map)) = self.known(memory, *id) else { return None };
+            let shape = &self.all[map].shape;
+            shape.fields.owners().next().map(|_| (id.base(), Arc::clone(shape)))
+        };
+        self.deleted.iter().filter_map(owner).collect()
     }
 
     /// No program runs any more: frees what was deleted.
