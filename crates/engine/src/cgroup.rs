@@ -9,7 +9,7 @@ use crate::task::TaskIdx;
 use crate::trace::What;
 
 /// Cgroup ids start here: 1 is the root's, as in the kernel.
-const ROOT_ID: u64 = 1;
+pub(crate) const ROOT_ID: u64 = 1;
 
 #[derive(Clone, Debug)]
 struct Cgroup {

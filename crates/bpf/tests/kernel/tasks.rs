@@ -116,6 +116,27 @@ fn cgroups_are_found_by_task_id_and_level() {
     assert_eq!((ran.n(0), ran.n(1), ran.n(2), ran.n(4), ran.n(5)), (1, 0, 1, 0, 0));
 }
 
+/// `scx_kf_arg_task_ok()`: `init_task` is about no task, and the others are about one.
+#[test]
+fn the_cgroup_is_that_of_the_operation_s_task() {
+    let own = || Code::op().copy(1, 6).call("scx_bpf_task_cgroup").done();
+    let about = ["select_cpu", "enable", "runnable", "running", "stopping", "quiescent", "tick"];
+    run(&about.map(|op| (op, own()))).well();
+
+    let ask = Code::new().copy(1, 7).call("scx_bpf_task_cgroup").copy(6, 0).count(0);
+    let ask = ask.mov(1, 1).call("bpf_cgroup_from_id").minus(6, 0).keep(1, 6);
+    let of_first = Code::new().mov(1, 1).call("bpf_task_from_pid").copy(7, 0).when(7, ask).done();
+    let own = Code::op().copy(1, 6).call("scx_bpf_task_cgroup").done();
+    for programs in [("running", of_first.clone()), ("dispatch", of_first), ("init_task", own)] {
+        let is_init_task = programs.0 == "init_task";
+        let ran = run(&[programs]);
+        let info = ran.exit().expect("it has ended");
+        assert_eq!(info.kind, ExitKind::Error);
+        assert_eq!(info.msg, "called on a task not being operated on");
+        assert!(is_init_task || ran.n(0) > 0 && ran.n(1) == 0, "the root's");
+    }
+}
+
 /// Counts what an iterator gives: of `new` the first argument is the iterator.
 fn each(new: Code, next: &'static str, destroy: &'static str, counter: i32) -> Code {
     let step = Code::new().frame(1, -48).call(next).skip_if(0, 0, 7).count(counter);

@@ -75,7 +75,7 @@ impl Probe {
         let mine = self.cgroup.is_some();
         for tid in 1..self.sweep {
             let Some(p) = cx.tid_to_task(tid) else { continue };
-            let own = !mine || cx.task_cgroup(p) != 1;
+            let own = !mine || cx.cgroup_of(p) != 1;
             let seen = cx.get(p).scx.tid;
             let state = st(cx);
             if seen != tid {

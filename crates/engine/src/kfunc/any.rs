@@ -167,8 +167,21 @@ impl<'r> Cx<'r> {
         self.core.sch(self.sched).events
     }
 
-    /// `scx_bpf_task_cgroup()`: the id of the task's cgroup.
-    pub fn task_cgroup(&self, p: Task<'_>) -> u64 {
-        self.core.cgroups.id(self.core.p(p.idx).cgroup)
+    /// `scx_bpf_task_cgroup()`: the id of the task's cgroup. Only for the task that the operation is
+    /// about (`SCX_CALL_OP_TASK()`); any other ends the scheduler, and gives the root's. `init_task`
+    /// and what is no operation are about none.
+    pub fn task_cgroup(&mut self, p: Task<'_>) -> u64 {
+        if self.is_subject(p) { self.cgroup_of(p) } else { crate::cgroup::ROOT_ID }
+    }
+
+    /// `scx_kf_arg_task_ok()`: whether the operation is about this task. If not, that ends the
+    /// scheduler.
+    pub(super) fn is_subject(&mut self, p: Task<'_>) -> bool {
+        let fine = self.scope.subject == Some(p.idx);
+        if !fine {
+            let msg = "called on a task not being operated on";
+            self.error_kind(ExitKind::Error, msg.into());
+        }
+        fine
     }
 }

@@ -51,9 +51,7 @@ impl Cx<'_> {
             return Err(BUSY);
         }
         if self.scope.op == Op::SelectCpu {
-            if self.scope.subject != Some(p.idx) {
-                let msg = "called on a task not being operated on";
-                self.error_kind(ExitKind::Error, msg.into());
+            if !self.is_subject(p) {
                 return Err(INVALID);
             }
         } else if let Some(locked) = self.scope.locked

@@ -169,6 +169,11 @@ impl<'r> Cx<'r> {
         Some(self.core.cgroups.path(self.core.cgroups.by_id(cgroup)?))
     }
 
+    /// `p->sched_task_group`: the task's cgroup, by its id.
+    pub fn cgroup_of(&self, p: Task<'_>) -> u64 {
+        self.core.cgroups.id(self.core.p(p.idx).cgroup)
+    }
+
     /// `p->scx.cgrp_moving_from`, by its id.
     pub fn cgroup_moving_from(&self, p: Task<'_>) -> Option<u64> {
         let from = self.get(p).scx.cgrp_moving_from;

@@ -23,13 +23,13 @@ pub(super) fn current_uid_gid(_: &mut Call<'_, '_>) -> Result<u64, Bad> {
 /// `bpf_get_current_cgroup_id()`.
 pub(super) fn current_cgroup_id(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let current = call.cx.current();
-    Ok(call.cx.task_cgroup(current))
+    Ok(call.cx.cgroup_of(current))
 }
 
 /// `bpf_get_current_ancestor_cgroup_id()`: 0 if there is none of this level, the root's being 0.
 pub(super) fn current_ancestor_cgroup_id(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let current = call.cx.current();
-    let mut path = vec![call.cx.task_cgroup(current)];
+    let mut path = vec![call.cx.cgroup_of(current)];
     while let Some(parent) = path.last().and_then(|last| call.cx.cgroup_parent(*last)) {
         path.push(parent);
     }

@@ -242,7 +242,7 @@ pub(super) fn css_task_new(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let (cgroup, _) = css(call, 1)?;
     let cx = &*call.cx;
     let is_in =
-        |p: &Task<'_>| cx.task_cgroup(*p) == cgroup && (flags == 0 || cx.group_leader(*p) == *p);
+        |p: &Task<'_>| cx.cgroup_of(*p) == cgroup && (flags == 0 || cx.group_leader(*p) == *p);
     let all: Vec<_> = cx.all_threads().filter(is_in).collect();
     begin_tasks(call, it, &all)
 }

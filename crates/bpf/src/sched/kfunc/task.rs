@@ -32,7 +32,8 @@ pub(super) fn running(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 
 pub(super) fn cgroup(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let p = call.task(0)?;
-    Ok(call.object(Object::Cgroup(call.cx.task_cgroup(p)))?)
+    let cgroup = call.with_core(|cx| cx.task_cgroup(p));
+    Ok(call.object(Object::Cgroup(cgroup))?)
 }
 
 pub(super) fn from_tid(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
@@ -91,7 +92,7 @@ fn is_below(call: &Call<'_, '_>, mut cgroup: u64, ancestor: u64) -> bool {
 
 pub(super) fn under_cgroup(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let (p, ancestor) = (call.task(0)?, call.cgroup(1)?);
-    let cgroup = call.cx.task_cgroup(p);
+    let cgroup = call.cx.cgroup_of(p);
     Ok(is_below(call, cgroup, ancestor).into())
 }
 

@@ -204,7 +204,7 @@ impl<'r> Outside<'_, 'r> {
     ) -> Result<u64, String> {
         use source::Task as T;
         let task = self.cx.get(p);
-        let cgroup = || self.cx.task_cgroup(p);
+        let cgroup = || self.cx.cgroup_of(p);
         Ok(match what {
             T::Cpu => task.task_cpu().0.into(),
             T::State => task.__state.into(),
