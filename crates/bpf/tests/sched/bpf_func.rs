@@ -12,6 +12,7 @@ use crate::maps::{failed, kept, map, with_maps};
 use crate::{Ran, attached, enqueue, run};
 
 const LOOKUP: i32 = 1;
+const UPDATE: i32 = 2;
 const KTIME: i32 = 5;
 const TRACE_PRINTK: i32 = 6;
 const PRANDOM: i32 = 7;
@@ -36,6 +37,12 @@ const STRNCMP: i32 = 182;
 const XCHG: i32 = 194;
 const USER_DRAIN: i32 = 209;
 
+/// Flags of an update.
+const NOEXIST: i32 = 1;
+const EXIST: i32 = 2;
+const F_LOCK: i32 = 4;
+
+const EEXIST: u64 = -17_i64 as u64;
 const EINVAL: u64 = -22_i64 as u64;
 const EAGAIN: u64 = -11_i64 as u64;
 const EFAULT: u64 = -14_i64 as u64;
@@ -46,7 +53,12 @@ const E2BIG: u64 = -7_i64 as u64;
 fn with_lock(programs: &[(&str, Asm)]) -> BpfScheduler {
     let mut all = vec![("enqueue", enqueue())];
     all.extend_from_slice(programs);
-    let image = image_with(&all, &[], vec![map("locked", MapType::ARRAY, 4, 24, 2)]);
+    with_lock_in(MapType::ARRAY, &all)
+}
+
+/// The same, of these programs and with another map.
+pub fn with_lock_in(map_type: MapType, programs: &[(&str, Asm)]) -> BpfScheduler {
+    let image = image_with(programs, &[], vec![map("locked", map_type, 4, 24, 2)]);
     let mut types = Builder::new();
     let int = types.int("unsigned int", 4, false);
     let long = types.int("unsigned long", 8, false);
@@ -71,6 +83,24 @@ fn values() -> Asm {
 
 fn lock(asm: Asm, value: u8, helper: i32) -> Asm {
     asm.copy(1, value).add_imm(1, 8).helper(helper)
+}
+
+/// Updates the first value with what is at r10 - 32.
+fn update(asm: Asm, flags: i32) -> Asm {
+    let asm = asm.put(10, -8, 0).put(10, -32, 7).put(10, -24, 0).put(10, -16, 0);
+    asm.map(1, 1).frame(2, -8).frame(3, -32).mov(4, flags).helper(UPDATE)
+}
+
+/// With `BPF_F_LOCK`, and what comes before the lock is looked at.
+#[test]
+fn an_update_takes_the_lock_of_the_value() {
+    let running = update(values().put(6, 8, 1), F_LOCK | NOEXIST).keep(0);
+    let running = update(running, 0).keep(1).put(6, 8, 0);
+    let running = update(running, F_LOCK).keep(2).load(0, 6, 0).keep(3).load32(0, 6, 8).keep(4);
+    let ran = run(with_lock(&[("running", running.mov(0, 0).exit())]));
+    ran.is_well();
+    let found = ["r0", "r1", "r2", "r3", "r4"].map(|name| ran.counter(name));
+    assert_eq!(found, [EEXIST, 0, 0, 7, 0]);
 }
 
 #[test]
@@ -100,6 +130,8 @@ fn what_must_not_be_done_with_locks() {
         (values().copy(1, 6).helper(LOCK), "offset 0 of a value of map locked is no bpf_spin_lock"),
         // Written by the program itself, as if another one held it.
         (lock(values().put(6, 8, 1), 6, LOCK), "a deadlock"),
+        (update(values().put(6, 8, 1), F_LOCK), "bpf_map_update_elem(): the lock is taken"),
+        (update(values().put(6, 8, 1), F_LOCK | EXIST), "a deadlock"),
     ] {
         let Ran { engine, id, .. } = run(with_lock(&[("init", init.mov(0, 0).exit())]));
         let msg = &engine.exit_info(id).expect("it has ended").msg;

@@ -125,6 +125,25 @@ impl Asm {
         self.add(0x7a, dst, 0, off, imm)
     }
 
+    pub fn then(mut self, other: Self) -> Self {
+        let at = self.0.len();
+        self.0.extend(other.0);
+        self.1.extend(other.1.into_iter().map(|(insn, name)| (at + insn, name)));
+        self
+    }
+
+    pub fn and_imm(self, dst: u8, imm: i32) -> Self {
+        self.add(0x57, dst, 0, 0, imm)
+    }
+
+    pub fn store32(self, dst: u8, off: i16, src: u8) -> Self {
+        self.add(0x63, dst, src, off, 0)
+    }
+
+    pub fn jump_if_equal(self, left: u8, right: u8, off: i16) -> Self {
+        self.add(0x1d, left, right, off, 0)
+    }
+
     pub fn load32(self, dst: u8, src: u8, off: i16) -> Self {
         self.add(0x61, dst, src, off, 0)
     }

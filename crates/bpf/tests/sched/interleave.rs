@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use scxlab_bpf::image::MapType;
 use scxlab_bpf::sched::{BpfScheduler, Interleave, Race};
 use scxlab_engine::{Config, Engine, Nanos};
 
+use crate::bpf_func::with_lock_in;
 use crate::build::{Asm, GLOBAL, image, kernel};
 use crate::{Ran, blinkers, loaded};
 
@@ -153,4 +155,43 @@ fn who_spins_waits() {
     assert!(ran.engine.stats().overlaps_taken_back > 0, "nobody found it taken");
     let lost: u64 = ran.races().iter().map(|race| race.overwritten).sum();
     assert_eq!(lost, 0, "{:?}", ran.races());
+}
+
+/// Tasks with an odd pid count in one half of a value under its lock, a while before they count in
+/// the other; the rest clear both with `BPF_F_LOCK`, which waits for that lock: nobody sees halves
+/// that differ.
+#[test]
+fn an_update_with_the_lock_waits_for_its_owner() {
+    let key = || Asm::new().put(10, -8, 0).map(1, 1).frame(2, -8);
+    let insert =
+        || Asm::new().copy(1, 6).imm64(2, GLOBAL).mov(3, 5_000_000).copy(4, 7).kfunc(0).mov(0, 0);
+    let clear = key().put(10, -32, 0).put(10, -24, 0).put(10, -16, 0).frame(3, -32).mov(4, 4);
+    let clear = clear.helper(2).then(insert()).exit();
+    // The value's number is at 0, its lock at 8; the halves are those of the number.
+    let mut count = key().helper(1).jump_if_not(0, 0, 2).mov(0, 0).exit().copy(8, 0);
+    count = count.copy(1, 8).add_imm(1, 8).helper(93);
+    count = count.load32(2, 8, 0).add_imm(2, 1).store32(8, 0, 2);
+    for _ in 0..60 {
+        count = count.mov(3, 0);
+    }
+    count = count.load32(2, 8, 4).add_imm(2, 1).store32(8, 4, 2);
+    count = count.load32(5, 8, 0).load32(9, 8, 4).copy(1, 8).add_imm(1, 8).copy(8, 5).helper(94);
+    count = count.jump_if_equal(8, 9, 4).bss(1, 8).mov(2, 1).atomic_add(1, 0, 2);
+    count = count.bss(1, 0).mov(2, 1).atomic_add(1, 0, 2);
+    let enqueue = Asm::new().load(6, 1, 0).load(7, 1, 8).load_member(2, 6, "pid").and_imm(2, 1);
+    let skip = clear.insns().len() as i16;
+    let enqueue = enqueue.jump_if_not(2, 0, skip).then(clear).then(count).then(insert()).exit();
+    for map_type in [MapType::ARRAY, MapType::HASH] {
+        let mut taken_back = 0;
+        for seed in 1..=5 {
+            let sched = with_lock_in(map_type, &[("enqueue", enqueue.clone())]);
+            let ran = ran_with(sched, Interleave::Instructions, seed, true);
+            ran.is_well();
+            assert!(ran.counter("first") > 100);
+            assert_eq!(ran.counter("second"), 0, "{map_type:?}, seed {seed}");
+            assert_eq!(ran.races(), []);
+            taken_back += ran.engine.stats().overlaps_taken_back;
+        }
+        assert!(taken_back > 0, "nobody found it taken");
+    }
 }

@@ -36,14 +36,28 @@ pub(super) fn spin_lock(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
         Some(_) => return Err("another lock is taken already".into()),
         None => {}
     }
+    take(call, addr)?;
+    call.held = Some(addr);
+    Ok(0)
+}
+
+/// `__bpf_spin_lock()`.
+pub(super) fn take(call: &mut Call<'_, '_>, addr: u64) -> Result<(), Bad> {
     if word(call, addr)? != 0 {
         call.waits_for_lock()?;
         return Err("the lock is taken, and its owner cannot go on: a deadlock".into());
     }
-    call.write(addr, &1_u32.to_le_bytes())?;
-    call.changes_atomically(addr, 4)?;
-    call.held = Some(addr);
-    Ok(0)
+    set(call, addr, 1)
+}
+
+/// `__bpf_spin_unlock()`.
+pub(super) fn give_back(call: &mut Call<'_, '_>, addr: u64) -> Result<(), Bad> {
+    set(call, addr, 0)
+}
+
+fn set(call: &mut Call<'_, '_>, addr: u64, value: u32) -> Result<(), Bad> {
+    call.write(addr, &value.to_le_bytes())?;
+    Ok(call.changes_atomically(addr, 4)?)
 }
 
 pub(super) fn spin_unlock(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
@@ -52,8 +66,7 @@ pub(super) fn spin_unlock(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
         return Err("the program does not hold this lock".into());
     }
     call.held = None;
-    call.write(addr, &0_u32.to_le_bytes())?;
-    call.changes_atomically(addr, 4)?;
+    give_back(call, addr)?;
     Ok(0)
 }
 

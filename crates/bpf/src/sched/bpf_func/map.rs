@@ -1,11 +1,12 @@
 //! Helpers of maps.
 
-use super::negative;
+use super::{lock, negative};
 use crate::image::MapType;
 use crate::sched::call::{Bad, Call};
 use crate::sched::map::errno::{E2BIG, EINVAL, ENOENT};
+use crate::sched::map::fields::Field;
 use crate::sched::map::storage::Owner;
-use crate::sched::map::{Fails, Here, Store};
+use crate::sched::map::{EXIST, Fails, Here, LOCK, Store};
 use crate::sched::state::Inner;
 
 /// `BPF_LOCAL_STORAGE_GET_F_CREATE`.
@@ -82,6 +83,11 @@ pub(super) fn update_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let size = call.inner()?.maps.get(map).shape.value_size;
     let [_, _, value, flags, _] = call.args;
     let value = bytes(call, value, size)?;
+    if let Some(lock) = lock_of(call.inner()?, map, &key, flags) {
+        // copy_map_value_locked(): for the copy alone.
+        lock::take(call, lock)?;
+        lock::give_back(call, lock)?;
+    }
     let here = here(call);
     let inner = call.inner()?;
     let before = inner.maps.deleted().len();
@@ -97,6 +103,21 @@ pub(super) fn update_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     }
     inner.deleted_since(before);
     Ok(0)
+}
+
+/// The lock of the element that an update with these flags changes in its place, under it.
+fn lock_of(inner: &Inner, map: usize, key: &[u8], flags: u64) -> Option<u64> {
+    if flags != LOCK && flags != LOCK | EXIST {
+        return None;
+    }
+    let map = inner.maps.get(map);
+    let lock = map.shape.fields.place_of(Field::SpinLock)?;
+    let value = match &map.store {
+        Store::Array(array) => array.lookup(&map.shape, key)?,
+        Store::Hash(hash) => hash.in_place(key)?,
+        _ => return None,
+    };
+    Some(value + u64::from(lock))
 }
 
 pub(super) fn delete_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {

@@ -97,6 +97,14 @@ impl Hash {
         Ok(Some(element.value(memory, shape, self.per_cpu, place)?.base()))
     }
 
+    /// Where the value is that an update with `BPF_F_LOCK` changes in its place.
+    pub fn in_place(&self, key: &[u8]) -> Option<u64> {
+        if self.per_cpu || self.lru {
+            return None;
+        }
+        self.elements.get(key)?.values.first()?.map(RegionId::base)
+    }
+
     fn touch(&mut self, key: &[u8]) {
         if !self.lru {
             return;
