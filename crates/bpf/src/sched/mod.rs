@@ -28,9 +28,11 @@ mod others;
 mod percpu;
 mod race;
 mod reachable;
+mod reach;
 mod state;
 pub mod trial;
 mod twin;
+mod verify;
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -125,8 +127,8 @@ impl BpfScheduler {
     /// Takes an image that was relocated for this kernel.
     ///
     /// # Errors
-    /// It has not exactly one scheduler, or needs what the engine does not have: each such thing is
-    /// named.
+    /// It has not exactly one scheduler, or needs what the engine does not have, or no kernel loads
+    /// it: each such thing is named.
     pub fn new(image: Image, abi: &Abi) -> Result<Self, LoadError> {
         let ops = match &image.struct_ops[..] {
             [ops] => ops.clone(),
@@ -145,6 +147,7 @@ impl BpfScheduler {
         let kfuncs = kfuncs(&image, &mut missing);
         let mut refused = Vec::new();
         let others = Others::new(&image, &mut missing, &mut refused);
+        verify::operations(&image, &ops, abi, &mut refused);
         if !refused.is_empty() {
             return Err(LoadError::Refused(refused));
         }

@@ -57,6 +57,8 @@ fn any_arguments_do() {
                 Ok(sched) => sched,
                 // It is refused by its name.
                 Err(LoadError::Missing(_)) => continue,
+                // Not from here.
+                Err(LoadError::Refused(_)) => continue,
                 Err(err) => panic!("{name}: {err}"),
             };
             Ran::new(sched, work(), 4);

@@ -290,9 +290,10 @@ pub fn image(form: &str, programs: &[(&'static str, Code)]) -> Image {
         if name.contains('.') {
             continue;
         }
-        let section = format!("struct_ops/{name}");
+        let sleepable = ["init", "init_cids", "init_task"].contains(name);
+        let section = format!("struct_ops{}/{name}", if sleepable { ".s" } else { "" });
         ops.operations.push((at * 8, image.programs.len()));
-        image.programs.push(Program { function: at, section, sleepable: false });
+        image.programs.push(Program { function: at, section, sleepable });
         ops.members.push(OpsMember { name: (*name).into(), offset: at * 8, size: 8, ty: 0 });
     }
     for (at, (_, code)) in programs.iter().enumerate() {

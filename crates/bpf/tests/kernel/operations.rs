@@ -1,6 +1,6 @@
 //! The operations, in both forms.
 
-use scxlab_bpf::sched::BpfScheduler;
+use scxlab_bpf::sched::{BpfScheduler, LoadError};
 use scxlab_engine::program::{Instr, Pc, Policy, Program, Span, Start, Who};
 use scxlab_engine::{CpuId, Cpumask, Nanos};
 
@@ -345,4 +345,79 @@ fn cids_can_be_given() {
         let ran = with(init);
         assert_eq!(ran.exit().map(|info| info.msg.as_str()), Some(why));
     }
+}
+
+/// Whether it is ever called or not.
+#[test]
+fn what_the_verifier_refuses_is_not_loaded() {
+    let create = || Code::new().mov(1, 7).mov(2, -1).call("scx_bpf_create_dsq").done();
+    let kick = || Code::new().mov(1, 0).mov(2, 0).call("scx_bpf_kick_cpu").done();
+    let refused = |form, name, code: Code, sleepable| {
+        let mut image = image(form, &[enqueue(), (name, code)]);
+        image.programs[1].sleepable = sleepable;
+        match BpfScheduler::new(image, &kernel()) {
+            Err(LoadError::Refused(why)) => why.join(", "),
+            other => format!("{other:?}"),
+        }
+    };
+    let (cpus, cids) = ("sched_ext_ops", "sched_ext_ops_cid");
+    for (form, name, code, sleepable, why) in [
+        (
+            cpus,
+            "init",
+            create(),
+            false,
+            "init: program must be sleepable to call sleepable kfunc scx_bpf_create_dsq",
+        ),
+        (
+            cpus,
+            "tick",
+            Code::new().done(),
+            true,
+            "tick: attach to unsupported member tick of struct sched_ext_ops",
+        ),
+        (
+            cids,
+            "tick",
+            kick(),
+            false,
+            "tick: calling kernel function scx_bpf_kick_cpu is not allowed",
+        ),
+    ] {
+        assert_eq!(refused(form, name, code, sleepable), why);
+    }
+    for (form, name, code, sleepable) in [
+        (cpus, "init", create(), true),
+        (cpus, "exit", Code::new().done(), true),
+        (cpus, "tick", kick(), false),
+        // Behind what is never so.
+        (cids, "tick", Code::new().mov(3, 0).when(3, kick()).done(), false),
+    ] {
+        let loaded = refused(form, name, code, sleepable);
+        assert!(loaded.starts_with("Ok("), "{loaded}");
+    }
+}
+
+/// `scx_bpf_cid_topo()` fills all of the program's structure, also what 7.2's does not have.
+#[test]
+fn a_larger_topology_is_filled_up() {
+    let read = Code::new()
+        .put(10, -48, 7)
+        .put(10, -16, 7)
+        .put(10, -8, 7)
+        .mov(1, 1)
+        .frame(2, -40)
+        .mov(3, 40)
+        .call("scx_bpf_cid_topo")
+        .load(0, 10, -48)
+        .kept(0)
+        .load(0, 10, -40)
+        .kept(1)
+        .load(0, 10, -16)
+        .kept(2)
+        .load(0, 10, -8)
+        .kept(3)
+        .done();
+    let ran = run(&[("running", read)]).well();
+    assert_eq!(ran.all(0), [7, 1 << 32 | 1, -1, -1]);
 }

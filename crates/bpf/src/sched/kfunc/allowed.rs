@@ -60,6 +60,37 @@ fn is_unlocked(name: &str) -> bool {
     moves || matches!(name, "scx_bpf_create_dsq" | "__scx_bpf_select_cpu_and")
 }
 
+/// `scx_kfunc_ids_cpu_only`: what is not for the cid form.
+pub(in crate::sched) fn is_of_cpus(name: &str) -> bool {
+    matches!(
+        name,
+        "scx_bpf_kick_cpu"
+            | "scx_bpf_task_cpu"
+            | "scx_bpf_cpu_rq"
+            | "scx_bpf_cpu_curr"
+            | "scx_bpf_cpu_node"
+            | "scx_bpf_cpuperf_cap"
+            | "scx_bpf_cpuperf_cur"
+            | "scx_bpf_cpuperf_set"
+            | "scx_bpf_get_possible_cpumask"
+            | "scx_bpf_get_online_cpumask"
+            | "scx_bpf_put_cpumask"
+            | "scx_bpf_select_cpu_dfl"
+            | "__scx_bpf_select_cpu_and"
+            | "scx_bpf_select_cpu_and"
+            | "scx_bpf_get_idle_cpumask"
+            | "scx_bpf_get_idle_cpumask_node"
+            | "scx_bpf_get_idle_smtmask"
+            | "scx_bpf_get_idle_smtmask_node"
+            | "scx_bpf_put_idle_cpumask"
+            | "scx_bpf_test_and_clear_cpu_idle"
+            | "scx_bpf_pick_idle_cpu"
+            | "scx_bpf_pick_idle_cpu_node"
+            | "scx_bpf_pick_any_cpu"
+            | "scx_bpf_pick_any_cpu_node"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Kind, is_allowed};
