@@ -478,9 +478,10 @@ impl<'r> Call<'_, 'r> {
                     self.callee = callee;
                     self.before_call()?;
                     let done = match callee {
-                        _ if !self.may_call(callee) => {
-                            Err("it cannot be called with a bpf_spin_lock held".into())
-                        }
+                        _ if !self.may_call(callee) => Err(match self.held {
+                            Some(_) => "it cannot be called with a bpf_spin_lock held".into(),
+                            None => "it cannot be called with a bpf_res_spin_lock held".into(),
+                        }),
                         Callee::Kfunc(index) => match self.without_scheduler(index) {
                             None => (self.sched.kfuncs[index])(self),
                             Some(kfunc) => kfunc(self),
@@ -530,9 +531,10 @@ impl<'r> Call<'_, 'r> {
         if there { None } else { kfunc::without_scheduler(&self.sched.image.kfuncs[index].name) }
     }
 
-    /// Whether the verifier lets the program call this where it stands.
+    /// Whether the verifier lets the program call this where it stands: locks of both kinds are
+    /// among its `active_locks`.
     fn may_call(&self, callee: Callee) -> bool {
-        self.held.is_none()
+        self.held.is_none() && self.sections.locks().is_empty()
             || match callee {
                 Callee::Helper(number) => bpf_func::is_allowed_with_lock(number),
                 Callee::Kfunc(index) => kfunc_takes_lock(&self.sched.image.kfuncs[index].name),
@@ -540,15 +542,16 @@ impl<'r> Call<'_, 'r> {
     }
 }
 
-/// Kernel functions that may be called with a `bpf_spin_lock` held: `kfunc_spin_allowed()`.
+/// Kernel functions that may be called with a lock held: `kfunc_spin_allowed()`.
 fn kfunc_takes_lock(name: &str) -> bool {
-    const BEGINNINGS: [&str; 6] = [
+    const BEGINNINGS: [&str; 7] = [
         "bpf_list_",
         "bpf_rbtree_",
         "bpf_iter_num_",
         "bpf_res_spin_",
         "bpf_arena_",
         "bpf_refcount_",
+        "bpf_stream_",
     ];
     BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }

@@ -227,8 +227,6 @@ fn what_is_not_allowed_here_ends_the_scheduler_as_in_the_kernel() {
     assert!(msg.contains("invalid CPU 99"), "{msg}");
     let msg = forbidden(Code::new().mov(1, 99).call("scx_bpf_cid_to_cpu"));
     assert!(msg.contains("invalid cid 99"), "{msg}");
-    let msg = forbidden(Code::new().bss(1, 0).mov(2, 8).call("scx_bpf_cid_override"));
-    assert!(msg.contains("scx_bpf_cid_override() cannot be called from ops.running()"), "{msg}");
     let msg = forbidden(Code::new().mov(1, 0).call("scx_bpf_get_idle_cpumask_node"));
     assert!(msg.contains("per-node idle tracking is disabled"), "{msg}");
 }
@@ -279,4 +277,41 @@ fn idle_masks_are_by_node_for_those_who_ask() {
         let ran = Ran::new(load(select), work(), 100);
         assert_eq!(ran.exit().map(|info| info.msg.as_str()), Some(why));
     }
+}
+
+/// More bytes than there are CPUs for, and no whole number of words.
+#[test]
+fn a_mask_is_populated_from_any_size_that_will_do() {
+    let fill = |size| {
+        let code = Code::new().copy(1, 8).frame(2, -16).mov(3, size);
+        code.call("bpf_cpumask_populate")
+    };
+    let with = Code::new()
+        .put(10, -16, 2)
+        .put(10, -8, -1)
+        .then(fill(4))
+        .kept(0)
+        .then(fill(12))
+        .kept(1)
+        .copy(1, 8)
+        .call("bpf_cpumask_first")
+        .kept(2)
+        .copy(1, 8)
+        .call("bpf_cpumask_release");
+    let running = Code::new().call("bpf_cpumask_create").copy(8, 0).when(8, with).done();
+    let ran = run(&[("running", running)]).well();
+    assert_eq!(ran.all(0), [-13, 0, 1]);
+}
+
+/// The verifier's `active_locks` counts locks of both kinds.
+#[test]
+fn little_may_be_called_under_a_lock() {
+    let locked = || Code::new().bss(1, ROOM).call("bpf_res_spin_lock");
+    let unlock = |code: Code| code.bss(1, ROOM).call("bpf_res_spin_unlock").done();
+    let msg = ended(&[("running", unlock(locked().call("scx_bpf_now")))]);
+    let why = "scx_bpf_now(): it cannot be called with a bpf_res_spin_lock held";
+    assert!(msg.contains(why), "{msg}");
+    let steps = locked().frame(1, -8).mov(2, 0).mov(3, 1).call("bpf_iter_num_new");
+    let steps = steps.frame(1, -8).call("bpf_iter_num_destroy");
+    run(&[("running", unlock(steps))]).well();
 }

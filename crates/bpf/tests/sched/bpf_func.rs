@@ -315,3 +315,60 @@ fn clocks_and_who_runs() {
     assert_eq!(ids >> 32, ids & 0xffff_ffff, "no threads: {ids:#x} {pid}");
     assert_eq!(read, EFAULT);
 }
+
+#[test]
+fn pointers_are_exchanged_under_a_lock() {
+    let running = lock(values(), 6, LOCK);
+    let running = running.copy(1, 6).add_imm(1, 16).mov(2, 0).helper(XCHG).copy(9, 0);
+    let running = lock(running, 6, UNLOCK).copy(0, 9).keep(0).mov(0, 0).exit();
+    let ran = run(with_lock(&[("running", running)]));
+    ran.is_well();
+    assert_eq!(ran.counter("r0"), 0);
+}
+
+/// `copy_from_kernel_nofault_allowed()`, and what looks at the address before that.
+#[test]
+fn a_user_s_address_is_out_of_the_kernel_s_range() {
+    const ERANGE: u64 = -34_i64 as u64;
+    let read = |asm: Asm, helper, size, from: u64, counter| {
+        asm.frame(1, -8).mov(2, size).imm64(3, from).helper(helper).keep(counter)
+    };
+    let running = read(Asm::new(), 113, 8, 0, 0);
+    let running = read(running, 113, 0, 0, 1);
+    let running = read(running, 115, 8, 0x7fff_0000_0000, 2);
+    let running = read(running, 115, 0, 0, 3);
+    let running = read(running, 4, 8, 0, 4);
+    let running = read(running, 45, 8, 0, 5);
+    let running = read(running, 113, 8, 0xff00_0123 << 32, 6);
+    let ran = run(with_lock(&[("running", running.mov(0, 0).exit())]));
+    ran.is_well();
+    let found = ["r0", "r1", "r2", "r3", "r4", "r5", "r6"].map(|name| ran.counter(name));
+    assert_eq!(found, [ERANGE, ERANGE, ERANGE, 0, EFAULT, EFAULT, EFAULT]);
+}
+
+#[test]
+fn a_name_fills_all_that_there_is_room_for() {
+    let running = (1..=8).fold(Asm::new(), |asm, word| asm.put(10, -8 * word, -1));
+    let running = running.frame(1, -64).mov(2, 64).helper(16).keep(0);
+    let running = running.load(0, 10, -56).keep(1).load(0, 10, -8).keep(2).mov(0, 0).exit();
+    let ran = run(with_lock(&[("running", running)]));
+    ran.is_well();
+    assert_eq!(["r0", "r1", "r2"].map(|name| ran.counter(name)), [0; 3]);
+}
+
+/// `bpf_scx_btf_struct_access()`: any part of the number, and the rest stays.
+#[test]
+fn half_of_a_slice_is_written() {
+    let at = |path| kernel().offset_of("task_struct", path).expect("it is there") as i16;
+    let write = |asm: Asm, path, counter| {
+        let asm = asm.imm64(2, 0x1_0000_0005).store_member(6, path, 2).mov(2, 7);
+        let asm = asm.store32(6, at(path), 2).load_member(0, 6, path).keep(counter);
+        asm.mov(2, 2).store32(6, at(path) + 4, 2).load_member(0, 6, path).keep(counter + 1)
+    };
+    let running = write(Asm::new().load(6, 1, 0), "scx.slice", 0);
+    let running = write(running, "scx.dsq_vtime", 2).mov(0, 0).exit();
+    let ran = run(with_lock(&[("running", running)]));
+    ran.is_well();
+    let found = ["r0", "r1", "r2", "r3"].map(|name| ran.counter(name));
+    assert_eq!(found, [0x1_0000_0007, 0x2_0000_0007, 0x1_0000_0007, 0x2_0000_0007]);
+}

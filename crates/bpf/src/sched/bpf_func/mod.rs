@@ -24,6 +24,8 @@ use super::{dynptr, percpu};
 
 /// `-EFAULT`.
 const EFAULT: u64 = negative(14);
+/// `-ERANGE`.
+const ERANGE: u64 = negative(34);
 /// `-EINVAL`.
 const EINVAL_PTR: u64 = negative(EINVAL);
 
@@ -41,7 +43,8 @@ fn find(number: u32) -> Option<Helper> {
         1 => map::lookup_elem,
         2 => map::update_elem,
         3 => map::delete_elem,
-        4 | 113 => read::probe_read_kernel,
+        4 => read::probe_read,
+        113 => read::probe_read_kernel,
         5 | 125 | 208 => time::ktime,
         6 => print::trace_printk,
         7 => time::prandom_u32,
@@ -54,12 +57,13 @@ fn find(number: u32) -> Option<Helper> {
         35 | 158 => task::current,
         42 => time::numa_node_id,
         55 => map::perf_event_read_value,
-        45 | 115 => read::probe_read_kernel_str,
+        45 => read::probe_read_str,
+        115 => read::probe_read_kernel_str,
         80 => task::current_cgroup_id,
         87 => map::push_elem,
         88 => map::pop_elem,
         89 => map::peek_elem,
-        93 => lock::spin_lock,
+        SPIN_LOCK => lock::spin_lock,
         SPIN_UNLOCK => lock::spin_unlock,
         105 => number::strtol,
         106 => number::strtoul,
@@ -85,7 +89,7 @@ fn find(number: u32) -> Option<Helper> {
         177 => print::trace_vprintk,
         LOOP => walk::bpf_loop,
         182 => read::strncmp,
-        194 => lock::kptr_xchg,
+        KPTR_XCHG => lock::kptr_xchg,
         195 => map::lookup_percpu_elem,
         197 => dynptr::from_mem,
         198 => dynptr::ring_reserve,
@@ -101,7 +105,9 @@ fn find(number: u32) -> Option<Helper> {
     })
 }
 
+const SPIN_LOCK: u32 = 93;
 const SPIN_UNLOCK: u32 = 94;
+const KPTR_XCHG: u32 = 194;
 const FOR_EACH_MAP_ELEM: u32 = 164;
 const LOOP: u32 = 181;
 
@@ -121,7 +127,7 @@ pub(super) fn name(number: u32) -> String {
 /// Whether a program may call it while it holds a lock: the verifier lets it call little.
 pub(super) fn is_allowed_with_lock(number: u32) -> bool {
     // What is wrong with taking another one is said there.
-    matches!(number, 93 | SPIN_UNLOCK)
+    matches!(number, SPIN_LOCK | SPIN_UNLOCK | KPTR_XCHG)
 }
 
 /// Does what it does.

@@ -11,8 +11,6 @@ use crate::sched::map::errno::EINVAL;
 const MAX_ARGS: u32 = 12;
 /// `MAX_BPRINTF_BUF`: bytes of a line, with its zero.
 const LINE: usize = 1024;
-/// `TASK_COMM_LEN`.
-const COMM: usize = 16;
 /// Lines that are kept; then the oldest go. As many as 64 MiB hold, were all full.
 const LINES: usize = 1 << 16;
 
@@ -134,10 +132,10 @@ pub(super) fn current_comm(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [to, size, ..] = call.args;
     let p = call.cx.current();
     let mut bytes = call.cx.get(p).comm().as_bytes().to_vec();
-    // The verifier knows that there is room, and no name is longer.
-    let size = super::read::room(call, to, size)?.min(COMM);
+    // strscpy_pad(): all that there is room for. The verifier knows that there is.
+    let size = super::read::room(call, to, size)?;
+    super::read::clear(call, to, size)?;
     bytes.truncate(size.saturating_sub(1));
-    bytes.resize(size, 0);
     call.write(to, &bytes)?;
     Ok(0)
 }

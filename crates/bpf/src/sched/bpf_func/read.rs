@@ -1,6 +1,6 @@
 //! Reading what may not be there, and comparing text.
 
-use super::EFAULT;
+use super::{EFAULT, ERANGE};
 use crate::sched::call::{Bad, Call};
 
 /// The size of what is to be read to an address, which has to have room for it.
@@ -16,7 +16,7 @@ pub(super) fn room(call: &mut Call<'_, '_>, to: u64, size: u64) -> Result<usize,
 const CHUNK: usize = 1 << 16;
 
 /// Writes zeros.
-fn clear(call: &mut Call<'_, '_>, to: u64, size: usize) -> Result<(), Bad> {
+pub(super) fn clear(call: &mut Call<'_, '_>, to: u64, size: usize) -> Result<(), Bad> {
     let zeros = vec![0; size.min(CHUNK)];
     for at in (0..size).step_by(CHUNK) {
         call.write(to.wrapping_add(at as u64), &zeros[..CHUNK.min(size - at)])?;
@@ -24,16 +24,42 @@ fn clear(call: &mut Call<'_, '_>, to: u64, size: usize) -> Result<(), Bad> {
     Ok(())
 }
 
+/// The first address that is no user's, with five-level paging: `TASK_SIZE_MAX` and a page.
+const USER_END: u64 = 1 << 56;
+
+/// Clears what was to be read to.
+fn fails(call: &mut Call<'_, '_>, to: u64, size: usize, errno: u64) -> Result<u64, Bad> {
+    clear(call, to, size)?;
+    Ok(errno)
+}
+
+/// `copy_from_kernel_nofault_allowed()`: no user's address, and none that no address can be.
+fn is_kernel(addr: u64) -> bool {
+    addr >> 56 == 0xff
+}
+
+/// `bpf_probe_read()`: of the kernel's memory or a user's, by the address.
+pub(super) fn probe_read(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    if call.args[2] < USER_END { probe_read_user(call) } else { probe_read_kernel(call) }
+}
+
+/// `bpf_probe_read_str()`.
+pub(super) fn probe_read_str(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    if call.args[2] < USER_END { probe_read_user(call) } else { probe_read_kernel_str(call) }
+}
+
 /// `bpf_probe_read_kernel()`. Where not all can be read, there are zeros.
 pub(super) fn probe_read_kernel(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [to, size, from, ..] = call.args;
     let size = room(call, to, size)?;
+    if !is_kernel(from) {
+        return fails(call, to, size, ERANGE);
+    }
     let mut bytes = vec![0; size.min(CHUNK)];
     for at in (0..size).step_by(CHUNK) {
         let part = &mut bytes[..CHUNK.min(size - at)];
         if call.read(from.wrapping_add(at as u64), part).is_err() {
-            clear(call, to, size)?;
-            return Ok(EFAULT);
+            return fails(call, to, size, EFAULT);
         }
         call.write(to.wrapping_add(at as u64), part)?;
     }
@@ -45,12 +71,14 @@ pub(super) fn probe_read_kernel(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 pub(super) fn probe_read_kernel_str(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [to, size, from, ..] = call.args;
     let size = room(call, to, size)?;
+    if size > 0 && !is_kernel(from) {
+        return fails(call, to, size, ERANGE);
+    }
     let mut text = Vec::new();
     while text.len() < size {
         let mut byte = [0];
         if call.read(from.wrapping_add(text.len() as u64), &mut byte).is_err() {
-            clear(call, to, size)?;
-            return Ok(EFAULT);
+            return fails(call, to, size, EFAULT);
         }
         text.push(byte[0]);
         if byte[0] == 0 {
@@ -68,8 +96,7 @@ pub(super) fn probe_read_kernel_str(call: &mut Call<'_, '_>) -> Result<u64, Bad>
 pub(super) fn probe_read_user(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [to, size, ..] = call.args;
     let size = room(call, to, size)?;
-    clear(call, to, size)?;
-    Ok(EFAULT)
+    fails(call, to, size, EFAULT)
 }
 
 /// `bpf_strncmp()`.

@@ -1,6 +1,7 @@
 //! What the kernel's functions do for a program that is no operation while there is no scheduler:
 //! before it is attached (`scx_prog_sched()` gives nothing, Linux 7.2).
 
+use super::cid::no_topo;
 use super::{Kfunc, negative, nothing};
 use crate::sched::call::{Bad, Call};
 use crate::sched::object::{Mask, Object};
@@ -56,7 +57,7 @@ pub(in crate::sched) fn without_scheduler(name: &str) -> Option<Kfunc> {
         | "scx_bpf_get_idle_smtmask_node" => |call| Ok(call.object(Object::Mask(Mask::None))?),
         "scx_bpf_task_cgroup" => |call| Ok(call.object(Object::Cgroup(ROOT_CGROUP))?),
         "bpf_iter_scx_dsq_new" => iter_new,
-        "scx_bpf_cid_topo" => cid_topo,
+        "scx_bpf_cid_topo" => no_topo,
         _ => return None,
     })
 }
@@ -72,10 +73,4 @@ fn create_dsq(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 fn iter_new(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     call.write(call.args[0], &[0; 48])?;
     Ok(negative(ENODEV))
-}
-
-fn cid_topo(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
-    let [_, to, size, ..] = call.args;
-    call.write(to, &vec![0xff; size.min(32) as usize])?;
-    Ok(0)
 }

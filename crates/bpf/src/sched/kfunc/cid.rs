@@ -11,7 +11,24 @@ const SIZE: u32 = 24;
 /// `SCX_CID_SHARD_MAX_CPUS`.
 const MOST: i32 = 512;
 
-/// As much of `struct scx_cid_topo` as the program has room for.
+/// Bytes that are written at once.
+const CHUNK: u64 = 1 << 16;
+
+/// Sets all of the program's structure to -1.
+pub(super) fn no_topo(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
+    let [_, to, size, ..] = call.args;
+    let room = call.inner()?.memory.remaining(to);
+    if size > room {
+        return Err(format!("there are {room} bytes at {to:#x} for {size}").into());
+    }
+    let ones = vec![0xff; size.min(CHUNK) as usize];
+    for at in (0..size).step_by(CHUNK as usize) {
+        call.write(to.wrapping_add(at), &ones[..CHUNK.min(size - at) as usize])?;
+    }
+    Ok(0)
+}
+
+/// As much of `struct scx_cid_topo` as the program has room for; what it has more is -1.
 pub(super) fn topo(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [cid, to, size, ..] = call.args;
     let cid = Cid(cid as u32);
@@ -19,9 +36,11 @@ pub(super) fn topo(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
         Some(topo) => (topo, shard(call, cid)?),
         None => ([-1; 6], [-1; 2]),
     };
+    no_topo(call)?;
+    let has = if call.sched.version < Version::V7_3 { 24 } else { 32 };
     let mut bytes: Vec<u8> =
         topo.iter().chain(&shard).flat_map(|number| number.to_le_bytes()).collect();
-    bytes.truncate(size.min(32) as usize);
+    bytes.truncate(size.min(has) as usize);
     call.write(to, &bytes)?;
     Ok(0)
 }

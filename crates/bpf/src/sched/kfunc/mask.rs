@@ -256,7 +256,7 @@ pub(super) fn weight(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     Ok(read(call, call.args[0])?.weight().into())
 }
 
-/// From bits in the program's memory: at least so many as there are CPUs, in whole words.
+/// From bits in the program's memory: whole words of so many as there are CPUs, and perhaps more.
 pub(super) fn populate(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     const EACCES: i32 = 13;
     let to = Target::of(call, 0)?;
@@ -264,9 +264,6 @@ pub(super) fn populate(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let needed = words(call) as u64 * 8;
     if size < needed {
         return Ok(negative(EACCES));
-    }
-    if size % 8 != 0 {
-        return Ok(negative(scxlab_engine::flags::errno::EINVAL));
     }
     let cpus = read(call, from)?;
     write(call, to, &cpus).map(|()| 0)

@@ -67,12 +67,22 @@ impl Kernel for Outside<'_, '_> {
         }
         let p = self.task(object)?;
         let field = object.structure().and_then(|of| self.layouts.of(of).at(offset)).ok_or(NO)?;
-        if (field.start, field.size as usize) != (offset, size) {
+        let within = offset - field.start;
+        if within as usize + size > field.size as usize {
             return Err(NO.to_owned());
         }
+        // Part of a number is written too: the rest stays.
+        let put = |old: u64| {
+            let mut bytes = old.to_le_bytes();
+            let within = within as usize;
+            bytes[within..within + size].copy_from_slice(&value.to_le_bytes()[..size]);
+            u64::from_le_bytes(bytes)
+        };
+        let scx = &self.cx.get(p).scx;
+        let (slice, dsq_vtime) = (scx.slice, scx.dsq_vtime);
         match field.written {
-            Some(Written::Slice) => self.cx.write_slice(p, value),
-            Some(Written::DsqVtime) => self.cx.write_dsq_vtime(p, value),
+            Some(Written::Slice) => self.cx.write_slice(p, put(slice)),
+            Some(Written::DsqVtime) => self.cx.write_dsq_vtime(p, put(dsq_vtime)),
             Some(Written::Disallow) if value & 0xff != 0 => self.cx.task_disallow(p),
             Some(Written::Disallow) => {}
             None => return Err(NO.to_owned()),
