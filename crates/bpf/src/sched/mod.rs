@@ -28,7 +28,6 @@ mod others;
 mod percpu;
 mod race;
 mod reachable;
-mod reach;
 mod state;
 pub mod trial;
 mod twin;

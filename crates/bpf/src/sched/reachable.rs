@@ -1,6 +1,10 @@
-//! Which instructions programs can reach, as far as read-only data decide it. Schedulers put what
-//! not every kernel has behind a variable of `.rodata`, and the verifier does not look at a branch
-//! that is never taken (`is_branch_taken()`).
+//! Which instructions programs can reach, as far as read-only data and the addresses of what the
+//! kernel has decide it. Schedulers put what not every kernel has behind a variable of `.rodata` or a
+//! test of a weak symbol, and the verifier does not look at a branch that is never taken
+//! (`is_branch_taken()`).
+//!
+//! It knows less than a kernel's verifier does of values, so it may take for reachable what is not;
+//! never the other way round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -14,6 +18,22 @@ const LARGE: usize = 1 << 16;
 
 /// For each instruction, whether a program may reach it. What cannot be decided may be reached.
 pub(super) fn reachable(image: &Image) -> Vec<bool> {
+    reachable_from(image, image.programs.iter().map(|program| program.function))
+}
+
+/// The kernel functions that a program may call: their names.
+pub(super) fn kfuncs(image: &Image, program: usize) -> BTreeSet<&str> {
+    let reached = reachable_from(image, [program]);
+    let calls =
+        image.insns.iter().zip(reached).filter(|(insn, reached)| {
+            *reached && (insn.code, insn.src) == (Insn::CALL, pseudo::KFUNC)
+        });
+    let kfunc = |(insn, _): (&Insn, _)| image.kfuncs.get(insn.imm as u32 as usize);
+    calls.filter_map(kfunc).map(|kfunc| kfunc.name.as_str()).collect()
+}
+
+/// The same, for programs that begin with these functions.
+fn reachable_from(image: &Image, programs: impl IntoIterator<Item = usize>) -> Vec<bool> {
     let functions = image.functions.iter().map(|function| (function.start, function.len));
     let mut walk = Walk {
         image,
@@ -22,10 +42,8 @@ pub(super) fn reachable(image: &Image) -> Vec<bool> {
         seen: BTreeSet::new(),
         open: Vec::new(),
     };
-    for program in &image.programs {
-        if let Some(function) = image.functions.get(program.function) {
-            walk.enter(function.start);
-        }
+    for function in programs.into_iter().filter_map(|program| image.functions.get(program)) {
+        walk.enter(function.start);
     }
     while let Some(start) = walk.open.pop() {
         walk.function(start);
@@ -38,7 +56,9 @@ pub(super) fn reachable(image: &Image) -> Vec<bool> {
 enum Value {
     Unknown,
     Number(u64),
-    /// The address of a byte of a map that nobody writes to.
+    /// An address, which is not 0.
+    Address,
+    /// That of a byte of a map that nobody writes to.
     Frozen(usize, u64),
 }
 
@@ -120,9 +140,9 @@ impl Walk<'_> {
                     }
                     pseudo::FUNC => {
                         self.enter_at(at, insn.imm);
-                        Value::Unknown
+                        Value::Address
                     }
-                    _ => Value::Unknown,
+                    _ => Value::Address,
                 };
                 return Next::At(at + 2);
             }
@@ -168,10 +188,13 @@ impl Walk<'_> {
                     true => state[usize::from(insn.src)],
                     false => Value::Number(i64::from(insn.imm) as u64),
                 };
+                let narrow = insn.class() == class::JMP32;
                 let taken = match (state[usize::from(insn.dst)], operand) {
                     (Value::Number(left), Value::Number(right)) => {
-                        let narrow = insn.class() == class::JMP32;
                         is_taken(operation, left, right, narrow)
+                    }
+                    (Value::Address | Value::Frozen(..), Value::Number(0)) if !narrow => {
+                        is_taken(operation, 1, 0, narrow)
                     }
                     _ => None,
                 };
@@ -304,4 +327,70 @@ fn is_taken(operation: u8, left: u64, right: u64, narrow: bool) -> Option<bool> 
         0xd0 => signed.0 <= signed.1,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kfuncs;
+    use crate::image::{Function, Kfunc, Ksym, Map, MapType};
+    use crate::{Image, Insn};
+
+    fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Insn {
+        Insn { code, dst, src, off, imm }
+    }
+
+    /// What is called of `yes` and `no`, where a jump over `no` is taken if r1 is not 0.
+    fn called(load: &[Insn], initial: u8) -> Vec<String> {
+        let mut insns = load.to_vec();
+        insns.extend([
+            insn(0x55, 1, 0, 1, 0),
+            insn(0x85, 0, 2, 0, 0),
+            insn(0x85, 0, 2, 0, 1),
+            insn(0x95, 0, 0, 0, 0),
+        ]);
+        let kfunc = |name: &str| Kfunc { name: name.into(), ..Kfunc::default() };
+        let constants = Map {
+            map_type: MapType::ARRAY,
+            value_size: 2,
+            max_entries: 1,
+            initial: vec![0, initial],
+            read_only: true,
+            ..Map::default()
+        };
+        let image = Image {
+            functions: vec![Function { name: "f".into(), start: 0, len: insns.len() }],
+            insns,
+            kfuncs: vec![kfunc("no"), kfunc("yes")],
+            ksyms: vec![Ksym::default()],
+            maps: vec![constants, Map { value_size: 2, ..Map::default() }],
+            ..Image::default()
+        };
+        kfuncs(&image, 0).into_iter().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_a_constant_rules_out_is_not_reached() {
+        let wide = |src, imm, high| [insn(0x18, 1, src, 0, imm), insn(0, 0, 0, 0, high)];
+        let byte = |map| [&wide(2, map, 1)[..], &[insn(0x71, 1, 1, 0, 0)]].concat();
+        // A function that is there; one that is not; a constant; a variable; an argument.
+        assert_eq!(called(&wide(3, 0, 0), 0), ["yes"]);
+        assert_eq!(called(&wide(0, 0, 0), 0), ["no", "yes"]);
+        assert_eq!(called(&byte(0), 1), ["yes"]);
+        assert_eq!(called(&byte(0), 0), ["no", "yes"]);
+        assert_eq!(called(&byte(1), 1), ["no", "yes"]);
+        assert_eq!(called(&[], 1), ["no", "yes"]);
+        // Or what was done to it.
+        let masked = [&byte(0)[..], &[insn(0x57, 1, 0, 0, 2)]].concat();
+        assert_eq!(called(&masked, 1), ["no", "yes"]);
+        assert_eq!(called(&masked, 2), ["yes"]);
+    }
+
+    /// What is known on one way there is not known where two ways meet.
+    #[test]
+    fn two_ways_that_meet() {
+        let ways = [insn(0xb7, 1, 0, 0, 1), insn(0x15, 2, 0, 1, 0), insn(0xb7, 1, 0, 0, 0)];
+        assert_eq!(called(&ways, 0), ["no", "yes"]);
+        let same = [ways[0], ways[1], ways[0]];
+        assert_eq!(called(&same, 0), ["yes"]);
+    }
 }

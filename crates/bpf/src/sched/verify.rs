@@ -2,7 +2,7 @@
 //! made or not.
 
 use super::kfunc::is_of_cpus;
-use super::reach;
+use super::reachable;
 use crate::Image;
 use crate::abi::Abi;
 use crate::image::StructOps;
@@ -41,7 +41,7 @@ pub(super) fn operations(image: &Image, ops: &StructOps, abi: &Abi, refused: &mu
             let member = &member.name;
             refused.push(format!("{name}: attach to unsupported member {member} of struct {form}"));
         }
-        for kfunc in reach::kfuncs(image, program.function) {
+        for kfunc in reachable::kfuncs(image, program.function) {
             if form == "sched_ext_ops_cid" && is_of_cpus(kfunc) {
                 refused.push(format!("{name}: calling kernel function {kfunc} is not allowed"));
             } else if !program.sleepable && abi.kfunc(kfunc).is_some_and(|kfunc| kfunc.sleepable) {
