@@ -9,19 +9,24 @@ use crate::btf::Kind;
 use crate::machine::{Binding, Full, MapAddress, Memory, Region};
 use crate::object::Target as _;
 
-/// Makes all maps, and places for the kernel's variables. What the engine lacks is named.
+/// Makes all maps, and places for the kernel's variables. What the engine lacks is named, and which maps
+/// a kernel refuses.
 pub(super) fn bind(
     image: &Image,
     abi: &Abi,
     memory: &mut Memory,
     (objects, layouts): (&mut Objects, &Layouts),
-    missing: &mut Vec<String>,
+    (missing, refused): (&mut Vec<String>, &mut Vec<String>),
 ) -> Result<(Binding, Maps), Full> {
     let (mut binding, mut maps) = (Binding::default(), Maps::default());
     for def in &image.maps {
         let address = match map::create(image, &mut maps, memory) {
             Ok(Created::Map(address)) => address,
             Ok(Created::Refused(why)) => {
+                refused.push(format!("map {}: {why}", def.name));
+                MapAddress::default()
+            }
+            Ok(Created::Lacking(why)) => {
                 missing.push(format!("map {}: {why}", def.name));
                 MapAddress::default()
             }
@@ -32,6 +37,10 @@ pub(super) fn bind(
             }
         };
         binding.maps.push(address);
+    }
+    // The rest is for maps that are there.
+    if !refused.is_empty() {
+        return Ok((binding, maps));
     }
     map::fill(image, &mut maps);
     map::put_elements(image, (&mut maps, memory), missing);

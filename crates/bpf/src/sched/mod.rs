@@ -126,8 +126,8 @@ impl BpfScheduler {
     /// Takes an image that was relocated for this kernel.
     ///
     /// # Errors
-    /// It has not exactly one scheduler, or needs what the engine does not have, or no kernel loads
-    /// it: each such thing is named.
+    /// It has not exactly one scheduler, or no kernel loads it, or it needs what the engine does not
+    /// have: each such thing is named.
     pub fn new(image: Image, abi: &Abi) -> Result<Self, LoadError> {
         let ops = match &image.struct_ops[..] {
             [ops] => ops.clone(),
@@ -137,14 +137,18 @@ impl BpfScheduler {
                 return Err(LoadError::ManySchedulers(names.collect()));
             }
         };
-        let mut missing = Vec::new();
+        let (mut missing, mut refused) = (Vec::new(), Vec::new());
         let programs = Programs::new(&image, &ops, abi.version(), &mut missing);
         let layouts = Layouts::new(abi).map_err(|what| LoadError::Missing(vec![what]))?;
         let (mut memory, mut objects) = (Memory::new(MEMORY), Objects::default());
-        let (binding, maps) =
-            bind::bind(&image, abi, &mut memory, (&mut objects, &layouts), &mut missing)?;
+        let (binding, maps) = bind::bind(
+            &image,
+            abi,
+            &mut memory,
+            (&mut objects, &layouts),
+            (&mut missing, &mut refused),
+        )?;
         let kfuncs = kfuncs(&image, &mut missing);
-        let mut refused = Vec::new();
         let others = Others::new(&image, &mut missing, &mut refused);
         verify::operations(&image, &ops, abi, &mut refused);
         if !refused.is_empty() {

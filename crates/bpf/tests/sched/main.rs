@@ -227,7 +227,7 @@ fn the_same_seed_is_the_same_run_and_a_clone_goes_on_as_the_original() {
 /// A map that nobody has room for is named like any other, and what is missing comes before what
 /// cannot be decoded without it.
 #[test]
-fn what_is_missing_comes_first() {
+fn what_a_kernel_refuses_comes_first() {
     let cast = Asm::new().cast_arena(1).exit();
     let mut image = image(&[("enqueue", enqueue()), ("running", cast)]);
     image.maps.push(image.maps[0].clone());
@@ -235,5 +235,18 @@ fn what_is_missing_comes_first() {
     (map.name, map.value_size, map.max_entries) = ("huge".into(), u32::MAX, u32::MAX);
     let error = BpfScheduler::new(image, &kernel()).expect_err("it was loaded");
     let why = "map huge: its values are too large (E2BIG)";
+    assert_eq!(error, LoadError::Refused(vec![why.into()]));
+    assert_eq!(error.to_string(), format!("no kernel loads it: {why}"));
+}
+
+#[test]
+fn what_is_missing_comes_next() {
+    let cast = Asm::new().cast_arena(1).exit();
+    let mut image = image(&[("enqueue", enqueue()), ("running", cast)]);
+    image.maps.push(image.maps[0].clone());
+    let map = &mut image.maps[1];
+    (map.name, map.map_type) = ("sockets".into(), MapType(15));
+    let error = BpfScheduler::new(image, &kernel()).expect_err("it was loaded");
+    let why = "map sockets: the engine has no maps of type 15";
     assert_eq!(error, LoadError::Missing(vec![why.into()]));
 }

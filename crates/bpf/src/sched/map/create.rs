@@ -51,8 +51,10 @@ const PAGE: u64 = 4096;
 pub(in crate::sched) enum Created {
     /// It is there.
     Map(MapAddress),
-    /// The engine has no such maps, or a kernel would refuse it: why.
+    /// A kernel refuses it: why.
     Refused(String),
+    /// The engine has no such maps: why.
+    Lacking(String),
 }
 
 /// Makes the next map of an image: maps are made in the image's order.
@@ -72,8 +74,8 @@ pub(in crate::sched) fn create(
         _ => Fields::of(&image.btf, def.value_type),
     };
     let refused = match (check(def), &fields) {
-        (Err(why), _) => Some(why),
-        (_, None) => Some("its values have too many members".to_owned()),
+        (Err(refused), _) => Some(refused),
+        (_, None) => Some(Created::Lacking("its values have too many members".to_owned())),
         _ => None,
     };
     let shape = Arc::new(Shape {
@@ -96,7 +98,7 @@ pub(in crate::sched) fn create(
     };
     maps.push(Map { shape, object, store });
     Ok(match refused {
-        Some(why) => Created::Refused(why),
+        Some(refused) => refused,
         None => Created::Map(address),
     })
 }
@@ -197,11 +199,13 @@ fn store(
     })
 }
 
-/// What a kernel says to a declaration: `map_alloc_check` and `map_alloc` of its type.
-fn check(def: &image::Map) -> Result<(), String> {
+/// What a kernel says to a declaration: `map_alloc_check` and `map_alloc` of its type. An error is what
+/// becomes of it.
+fn check(def: &image::Map) -> Result<(), Created> {
     let ty = def.map_type;
-    let invalid = |what: &str| Err(format!("{what} (EINVAL)"));
-    let too_large = |what: &str| Err(format!("{what} (E2BIG)"));
+    let invalid = |what: &str| Err(Created::Refused(format!("{what} (EINVAL)")));
+    let too_large = |what: &str| Err(Created::Refused(format!("{what} (E2BIG)")));
+    let lacking = |what: String| Err(Created::Lacking(what));
     let per_cpu =
         matches!(ty, MapType::PERCPU_ARRAY | MapType::PERCPU_HASH | MapType::LRU_PERCPU_HASH);
     let flags = match ty {
@@ -220,8 +224,8 @@ fn check(def: &image::Map) -> Result<(), String> {
         MapType::USER_RINGBUF => NUMA_NODE,
         MapType::ARENA => SEGV_ON_FAULT | MMAPABLE | NO_USER_CONV,
         MapType::INSN_ARRAY => ACCESS,
-        MapType::PROG_ARRAY => return Err("schedulers cannot call programs by number".into()),
-        other => return Err(format!("the engine has no maps of type {}", other.0)),
+        MapType::PROG_ARRAY => return lacking("schedulers cannot call programs by number".into()),
+        other => return lacking(format!("the engine has no maps of type {}", other.0)),
     };
     if def.flags & !flags != 0 {
         return invalid(&format!("its flags {:#x} are not all known", def.flags & !flags));

@@ -35,7 +35,7 @@ fn made(image: &Image) -> Result<Lab, String> {
     for _ in &image.maps {
         match create(image, &mut lab.maps, &mut lab.memory) {
             Ok(Created::Map(address)) => lab.binding.push(address),
-            Ok(Created::Refused(why)) => return Err(why),
+            Ok(Created::Refused(why) | Created::Lacking(why)) => return Err(why),
             Err(full) => return Err(full.to_string()),
         }
     }
