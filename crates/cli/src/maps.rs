@@ -12,16 +12,18 @@ pub const MOST: usize = 65_536;
 /// freed are left out, as the kernel frees them with the task.
 pub fn json(dump: &MapDump, engine: &Engine) -> Json {
     match dump {
-        MapDump::Variables(all) => all
-            .iter()
-            .map(|(name, value)| (name.clone(), plain(value)))
-            .collect::<Map<_, _>>()
-            .into(),
+        MapDump::Variables { variables, left_out } => {
+            let there = variables.iter().map(|(name, value)| (name.clone(), plain(value)));
+            let more = left_out.iter().map(|(name, size)| {
+                (name.clone(), json!({ "more": format!("its {size} bytes are left out") }))
+            });
+            there.chain(more).collect::<Map<_, _>>().into()
+        }
         MapDump::Elements { elements, more } => {
             let mut all: Vec<Json> =
                 elements.iter().filter_map(|element| self::element(element, engine)).collect();
             if *more {
-                all.push(json!({ "more": format!("only the first {MOST} are here") }));
+                all.push(json!({ "more": format!("only the first {} are here", elements.len()) }));
             }
             all.into()
         }
@@ -65,7 +67,10 @@ fn plain(value: &Value) -> Json {
         Value::Name(name, _) => json!(name),
         Value::Text(text) => json!(text),
         Value::Bytes(bytes) => {
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+            const DIGITS: &[u8; 16] = b"0123456789abcdef";
+            let digits =
+                |byte: &u8| [byte >> 4, byte & 15].map(|n| char::from(DIGITS[usize::from(n)]));
+            bytes.iter().flat_map(digits).collect::<String>().into()
         }
         Value::List(all) => all.iter().map(plain).collect::<Vec<_>>().into(),
         Value::Members(all) => all
@@ -73,5 +78,15 @@ fn plain(value: &Value) -> Json {
             .map(|(name, value)| (name.clone(), plain(value)))
             .collect::<Map<_, _>>()
             .into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_hex() {
+        assert_eq!(plain(&Value::Bytes(vec![0, 0x0f, 0xa5, 0xff])), json!("000fa5ff"));
     }
 }

@@ -7,11 +7,19 @@ use crate::machine::NoKernel;
 use crate::object::{Value, decode};
 use scxlab_engine::Slot;
 
+/// Bytes of variables, or of keys and values, that are dumped of a map at most.
+const BYTES: u64 = 4 << 20;
+
 /// What is in a map.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MapDump {
-    /// The variables of a section of data or of an arena, by name.
-    Variables(Vec<(String, Value)>),
+    /// The variables of a section of data or of an arena.
+    Variables {
+        /// By name.
+        variables: Vec<(String, Value)>,
+        /// Those that there was no room for, and their bytes.
+        left_out: Vec<(String, u64)>,
+    },
     /// The elements of any other map.
     Elements {
         /// By key, or by place.
@@ -49,7 +57,7 @@ impl BpfScheduler {
         self.image.maps.iter().map(|map| map.name.as_str())
     }
 
-    /// What is in a map, at most so many elements. Nothing if there is no such map, or its elements
+    /// What is in a map, at most so many elements, and 4 MiB of what is in memory. Nothing if there is no such map, or its elements
     /// are not kept: see [`BpfScheduler::map_elements`].
     pub fn dump_map(
         &self,
@@ -60,8 +68,10 @@ impl BpfScheduler {
         let index = self.image.maps.iter().position(|map| map.name == name)?;
         let map = &self.image.maps[index];
         if map.map_type == MapType::ARENA || self.image.globals.iter().any(|g| g.map == index) {
-            return Some(MapDump::Variables(self.variables(state, index)?));
+            return self.variables(state, index);
         }
+        let each = u64::from(map.key_size) + u64::from(map.value_size);
+        let most = most.min((BYTES / each.max(1)) as usize);
         let mut elements = self.map_elements(state, name, most.saturating_add(1))?;
         let more = elements.len() > most;
         elements.truncate(most);
@@ -74,22 +84,26 @@ impl BpfScheduler {
         Some(MapDump::Elements { elements: elements.collect(), more })
     }
 
-    /// The variables that are in a map.
-    fn variables(
-        &self,
-        state: &dyn scxlab_engine::State,
-        map: usize,
-    ) -> Option<Vec<(String, Value)>> {
+    /// The variables that are in a map, as many as there is room for.
+    fn variables(&self, state: &dyn scxlab_engine::State, map: usize) -> Option<MapDump> {
         let inner = contents::inner(state)?;
-        let here = self.image.globals.iter().filter(|global| global.map == map);
-        let read = here.filter_map(|global| {
+        let (mut variables, mut left_out, mut room) = (Vec::new(), Vec::new(), BYTES);
+        for global in self.image.globals.iter().filter(|global| global.map == map) {
+            let size = u64::from(global.size);
+            let Some(left) = room.checked_sub(size) else {
+                left_out.push((global.name.clone(), size));
+                continue;
+            };
+            room = left;
             let mut bytes = vec![0; global.size as usize];
             let addr = self.bases.get(map)?.wrapping_add(global.offset);
-            inner.memory.read(&mut NoKernel, addr, &mut bytes).ok()?;
+            if inner.memory.read(&mut NoKernel, addr, &mut bytes).is_err() {
+                continue;
+            }
             let value = decode(&self.image.btf, global.ty, &bytes).unwrap_or(Value::Bytes(bytes));
-            Some((global.name.clone(), value))
-        });
-        Some(read.collect())
+            variables.push((global.name.clone(), value));
+        }
+        Some(MapDump::Variables { variables, left_out })
     }
 }
 

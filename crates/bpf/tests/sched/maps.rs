@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use scxlab_bpf::btf::{Builder, Field};
-use scxlab_bpf::image::{Kfunc, Map, MapType};
-use scxlab_bpf::sched::{BpfScheduler, MapElement, MapKey};
+use scxlab_bpf::image::{Global, Kfunc, Map, MapType};
+use scxlab_bpf::sched::{BpfScheduler, MapDump, MapElement, MapKey};
 use scxlab_engine::Nanos;
 use scxlab_engine::program::{Instr, Pc, Program, Span, Spawn, Start};
 
@@ -448,4 +448,28 @@ fn maps_have_what_user_space_put_in() {
     let programs = [("enqueue", enqueue())];
     let error = BpfScheduler::new(image_with(&programs, &[], full), &kernel()).expect_err("full");
     assert!(error.to_string().contains("room for what map given is to have"), "{error}");
+}
+
+/// A dump has 4 MiB of a map: of its variables those that there is room for.
+#[test]
+fn a_dump_has_an_end() {
+    let mut image = image_with(
+        &[("enqueue", enqueue())],
+        &[],
+        vec![map("large", MapType::ARRAY, 4, 1 << 20, 10)],
+    );
+    image.maps[0].value_size = 64 << 20;
+    for (name, offset, size) in [("huge", 4096, 32 << 20), ("fits", 40 << 20, 4 << 10)] {
+        let (name, section) = (name.into(), ".bss".into());
+        image.globals.push(Global { name, section, map: 0, offset, size, ty: 0 });
+    }
+    let ran = run(BpfScheduler::new(image, &kernel()).expect("it has all that it needs"));
+    let state = ran.engine.scheduler_state(ran.id);
+    let dump = ran.sched.dump_map(state, ".bss", 1000).expect("there is such a map");
+    let MapDump::Variables { variables, left_out } = dump else { panic!("{dump:?}") };
+    assert_eq!(left_out, [("huge".to_owned(), 32 << 20)]);
+    assert_eq!((variables.len(), variables.last().expect("there").0.as_str()), (33, "fits"));
+    let dump = ran.sched.dump_map(state, "large", 1000).expect("there is such a map");
+    let MapDump::Elements { elements, more } = dump else { panic!("{dump:?}") };
+    assert_eq!((elements.len(), more), (3, true), "with its key an element is larger than 1 MiB");
 }
