@@ -246,6 +246,11 @@ fn types() -> Btf {
     let kptr = builder.ptr(kptr);
     let fields = [("head", head), ("root", root), ("next", kptr)];
     builder.define(owner, &fields.map(|(name, ty)| Field::new(name, ty)));
+    builder.structure("empty", &[]);
+    for (name, words) in [("large", 511), ("larger", 512)] {
+        let words = builder.array(long, words);
+        builder.structure(name, &[Field::new("words", words)]);
+    }
     let btf = builder.finish().expect("types");
     assert_eq!(btf.find("node", Kind::Struct), Some(node));
     btf

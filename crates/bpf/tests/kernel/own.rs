@@ -142,6 +142,16 @@ fn many_objects_are_dropped_in_little_time() {
     assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
 }
 
+/// The allocator's largest size is 4096 bytes, of which it needs 8, and it has none of 0.
+#[test]
+fn an_object_has_1_to_4088_bytes() {
+    let made = ["empty", "large", "larger"].iter().zip(0..).fold(Code::new(), |code, (name, n)| {
+        code.mov(1, type_of(name) as i32).mov(2, 0).call("bpf_obj_new_impl").kept(n)
+    });
+    let ran = run(&[("init", made.done())]).well();
+    assert_eq!([0, 1, 2].map(|n| ran.n(n) != 0), [false, true, false]);
+}
+
 /// A new object that owns others, in this register.
 fn owner(reg: u8) -> Code {
     Code::new().mov(1, type_of("owner") as i32).mov(2, 0).call("bpf_obj_new_impl").copy(reg, 0)
@@ -319,6 +329,19 @@ fn pages_of_the_arena_are_allocated_and_freed() {
         .mov(3, 1)
         .call("bpf_arena_reserve_pages")
         .kept(5)
+        // Within a page it does nothing: the page may be had afterwards.
+        .arena(1)
+        .copy(2, 7)
+        .plus(2, 4096 + 8)
+        .mov(3, 1)
+        .call("bpf_arena_reserve_pages")
+        .kept(9)
+        .copy(9, 7)
+        .plus(9, 4096)
+        .then(alloc(9, 1))
+        .minus(0, 9)
+        .kept(10)
+        .mov(9, 0)
         .arena(1)
         .copy(2, 7)
         .mov(3, 1)
@@ -333,7 +356,7 @@ fn pages_of_the_arena_are_allocated_and_freed() {
         .kept(8)
         .done();
     let ran = run(&[("init", init)]).well();
-    assert_eq!(ran.all(0), [8192, 0, 5, 0, 0, -16, 0, 0, 0]);
+    assert_eq!(ran.all(0), [8192, 0, 5, 0, 0, -16, 0, 0, 0, 0, 0]);
     let other = Code::new().bss(1, 0).mov(2, 0).mov(3, 1).mov(4, -1).mov(5, 0);
     let msg = ended(&[("init", other.call("bpf_arena_alloc_pages").done())]);
     assert!(msg.contains("its argument 1 is no arena"), "{msg}");

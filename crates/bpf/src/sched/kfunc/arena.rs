@@ -157,7 +157,8 @@ pub(super) fn reserve_pages(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let arena = arena(call)?;
     let [_, addr, count, ..] = call.args;
     let (first, count) = (arena.page_of(addr), count as u32);
-    if count == 0 {
+    // An address within a page is no error, and reserves nothing: arena_reserve_pages().
+    if count == 0 || addr % PAGE != 0 {
         return Ok(0);
     }
     if first.checked_add(count).is_none_or(|end| end > arena.pages) {

@@ -17,6 +17,10 @@ const PER_CPU: u64 = 0x6f62_6a01 << 32;
 /// BTF_FIELDS_MAX: a kernel takes no type with more.
 const FIELDS: usize = 11;
 
+/// The largest object in bytes: BPF_MEM_ALLOC_SIZE_MAX, less what the allocator needs for itself. The
+/// verifier looks at no size, so that programs get NULL for larger ones, and for empty ones.
+const MOST: u32 = 4096 - 8;
+
 /// A type of a program's own objects.
 #[derive(Debug)]
 pub(in crate::sched) struct OwnType {
@@ -51,6 +55,9 @@ fn own_type(call: &mut Call<'_, '_>, ty: u32) -> Result<Arc<OwnType>, Bad> {
 pub(super) fn obj_new(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let ty = call.args[0] as u32;
     let own = own_type(call, ty)?;
+    if !(1..=MOST).contains(&own.size) {
+        return Ok(0);
+    }
     let region = Region { tag: TAG | u64::from(ty), ..Region::new(Arc::clone(&own.what)) };
     let made = call.inner()?.memory.alloc_zeroed(region, own.size.into());
     let Ok(id) = made else { return Ok(0) };
