@@ -7,28 +7,39 @@ const MAX_ARGS: usize = 12;
 /// Room for the text, as in `struct scx_bstr_buf`, with its zero.
 const LINE: usize = 1024;
 
-/// The text of a format and its arguments, which are `size` bytes of 64-bit numbers at `data`.
-pub(super) fn text(call: &mut Call<'_, '_>, fmt: u64, data: u64, size: u64) -> Result<String, Bad> {
+/// The text of a format and its arguments, which are `size` bytes of 64-bit numbers at `data`
+/// (`bstr_format()`). What is wrong with them ends the scheduler, and the program goes on with nothing.
+pub(super) fn text(
+    call: &mut Call<'_, '_>,
+    fmt: u64,
+    data: u64,
+    size: u64,
+) -> Result<Option<String>, Bad> {
     let size = size as u32 as usize;
     if !size.is_multiple_of(8) || size > MAX_ARGS * 8 || (size > 0 && data == 0) {
-        return Err(format!("invalid data={data:#x} and data__sz={size}").into());
+        return Ok(fails(call, format!("invalid data={data:#x} and data__sz={size}")));
     }
     let mut bytes = vec![0; size];
-    if size > 0 {
-        call.read(data, &mut bytes).map_err(|_| "failed to read data fields (-14)")?;
+    if size > 0 && call.read(data, &mut bytes).is_err() {
+        return Ok(fails(call, "failed to read data fields (-14)".to_owned()));
     }
     let args = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
     let fmt = string(call, fmt, LINE).ok_or("its format cannot be read")?;
-    let mut text = printf(&fmt, args, |addr| {
-        string(call, addr, LINE).unwrap_or_else(|| "(efault)".to_owned())
-    })
-    .ok_or("format preparation failed (-22)")?;
+    let printed = printf(&fmt, args, |addr| string(call, addr, LINE).unwrap_or_default());
+    let Some(mut text) = printed else {
+        return Ok(fails(call, "format preparation failed (-22)".to_owned()));
+    };
     let mut end = text.len().min(LINE - 1);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     text.truncate(end);
-    Ok(text)
+    Ok(Some(text))
+}
+
+fn fails(call: &mut Call<'_, '_>, why: String) -> Option<String> {
+    call.with_core(|cx| cx.fault(why));
+    None
 }
 
 /// The text at an address, up to its zero.
@@ -62,6 +73,9 @@ pub(super) fn printf(
     args: Vec<u64>,
     mut string: impl FnMut(u64) -> String,
 ) -> Option<String> {
+    if fmt.chars().any(|c| c.is_ascii_control() && !is_space(c)) {
+        return None;
+    }
     let mut args = args.into_iter();
     let mut out = String::new();
     let mut rest = fmt.chars().peekable();
@@ -112,6 +126,7 @@ pub(super) fn printf(
             }
             ('s', 0) => {
                 let text = string(args.next()?);
+                may_follow(rest.peek())?;
                 Look { zeros: false, ..look }.put(&mut out, "", &text);
             }
             ('p', 0) => match rest.next_if(|c| c.is_ascii_alphanumeric()) {
@@ -119,9 +134,12 @@ pub(super) fn printf(
                 None | Some('x' | 'K') => {
                     look.put(&mut out, "", &format!("{:016x}", args.next()?));
                 }
+                // A symbol's name, or the address where there is none.
+                Some('s' | 'S' | 'B') => look.put(&mut out, "", &format!("{:#x}", args.next()?)),
                 Some('k' | 'u') => {
                     rest.next_if_eq(&'s')?;
                     let text = string(args.next()?);
+                    may_follow(rest.peek())?;
                     look.put(&mut out, "", &text);
                 }
                 Some(_) => return None,
@@ -130,6 +148,16 @@ pub(super) fn printf(
         }
     }
     Some(out)
+}
+
+/// `isspace()`.
+fn is_space(c: char) -> bool {
+    c.is_ascii_whitespace() || c == '\x0b'
+}
+
+/// Whether this may follow text that is put in.
+fn may_follow(next: Option<&char>) -> Option<()> {
+    next.is_none_or(|&c| is_space(c) || c.is_ascii_punctuation()).then_some(())
 }
 
 impl Look {
@@ -163,6 +191,9 @@ mod tests {
             ("%s and %8s", &[1, 2], "text 1 and   text 2"),
             ("%c", &[65], "A"),
             ("none", &[0], "none"),
+            ("%s, %s|%s", &[1, 2, 3], "text 1, text 2|text 3"),
+            ("%pS %ps %pB", &[255, 255, 255], "0xff 0xff 0xff"),
+            ("tab\tand\x0b\n", &[], "tab\tand\x0b\n"),
         ] {
             let printed = printf(fmt, args.to_vec(), |addr| format!("text {addr}"));
             assert_eq!(printed.as_deref(), Some(text), "{fmt}");
@@ -171,8 +202,18 @@ mod tests {
 
     #[test]
     fn what_it_refuses() {
-        for (fmt, args) in [("%", &[][..]), ("%d", &[]), ("%q", &[1]), ("%ls", &[1]), ("%f", &[1])]
-        {
+        let formats: [(&str, &[u64]); 9] = [
+            ("%", &[]),
+            ("%d", &[]),
+            ("%q", &[1]),
+            ("%ls", &[1]),
+            ("%f", &[1]),
+            ("%sms", &[1]),
+            ("%pks0", &[1]),
+            ("\x01", &[]),
+            ("\x7f", &[]),
+        ];
+        for (fmt, args) in formats {
             assert_eq!(printf(fmt, args.to_vec(), |_| String::new()), None, "{fmt}");
         }
     }

@@ -1,6 +1,7 @@
 //! Text that ends with a zero.
 
 use scxlab_bpf::sched::BpfScheduler;
+use scxlab_engine::ExitKind;
 
 use crate::build::{Code, ROOM, Ran, enqueue, image, kernel, run, work};
 
@@ -164,4 +165,22 @@ fn a_search_has_an_end() {
     let ran = long(text as usize, &part, init);
     let msg = &ran.exit().expect("it has ended").msg;
     assert!(msg.contains("instructions, and does not end"), "{msg}");
+}
+
+/// `bpf_bprintf_prepare()`: text that is not there is empty; letters do not follow text. The program
+/// goes on after that.
+#[test]
+fn a_format_that_is_wrong_ends_the_scheduler_and_not_the_program() {
+    let said = |fmt: &str| {
+        let code = text(FIRST, fmt).put(10, SECOND as i16, 0).frame(1, FIRST).frame(2, SECOND);
+        let code = code.mov(3, 8).call("scx_bpf_error_bstr").count(0);
+        let ran = run(&[("running", code.done())]);
+        let info = ran.exit().expect("it has ended").clone();
+        assert!(ran.n(0) > 0, "the program goes on");
+        (info.kind, info.msg)
+    };
+    assert_eq!(said("<%s>"), (ExitKind::ErrorBpf, "<>".to_owned()));
+    let failed = (ExitKind::Error, "format preparation failed (-22)".to_owned());
+    assert_eq!(said("%sms"), failed);
+    assert_eq!(said("%d\x01"), failed);
 }

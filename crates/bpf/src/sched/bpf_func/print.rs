@@ -64,7 +64,7 @@ fn print(
     let Some(fmt) = format::string(call, fmt, size) else {
         return Err("its format cannot be read".into());
     };
-    if fmt.len() >= size || fmt.chars().any(|c| c.is_ascii_control() && !c.is_ascii_whitespace()) {
+    if fmt.len() >= size {
         return Ok(None);
     }
     Ok(format::printf(&fmt, args, |addr| format::string(call, addr, LINE).unwrap_or_default()))

@@ -47,21 +47,21 @@ pub(super) fn events(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 
 pub(super) fn error(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [fmt, data, size, ..] = call.args;
-    let text = format::text(call, fmt, data, size)?;
+    let Some(text) = format::text(call, fmt, data, size)? else { return Ok(0) };
     call.with_core(|cx| cx.error(text));
     Ok(0)
 }
 
 pub(super) fn exit(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [code, fmt, data, size, _] = call.args;
-    let text = format::text(call, fmt, data, size)?;
+    let Some(text) = format::text(call, fmt, data, size)? else { return Ok(0) };
     call.with_core(|cx| cx.exit(code as i64, text));
     Ok(0)
 }
 
 pub(super) fn dump(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [fmt, data, size, ..] = call.args;
-    let text = format::text(call, fmt, data, size)?;
+    let Some(text) = format::text(call, fmt, data, size)? else { return Ok(0) };
     call.with_core(|cx| cx.dump(text));
     Ok(0)
 }
