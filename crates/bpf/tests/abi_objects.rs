@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use scxlab_bpf::abi::{Abi, Version};
 use scxlab_bpf::object::Object;
+use scxlab_bpf::sched::{BpfScheduler, LoadError};
 
 /// Objects that have been compiled here, if any.
 fn compiled() -> Vec<PathBuf> {
@@ -42,6 +43,10 @@ fn compiled_schedulers_load() {
                 Ok(image) if version >= Version::V7_2 => {
                     let missing = image.poison.iter().filter(|p| p.text.contains("CO-RE"));
                     wrong.extend(missing.map(|p| format!("{name}, {version}: {}", p.text)));
+                    // What the verifier refuses of operations, they do not have.
+                    if let Err(err @ LoadError::Refused(_)) = BpfScheduler::new(image, &abi) {
+                        wrong.push(format!("{name}, {version}: {err}"));
+                    }
                 }
                 Ok(_) => {}
                 Err(err) => {
