@@ -258,6 +258,7 @@ fn image(head: &[u8; 8], bytes: &[[u8; 8]]) -> Option<Image> {
         ops.members.push(OpsMember { name: name.into(), offset, size: 8, ty: 0 });
     }
     image.struct_ops = vec![ops];
+    image.license = "GPL".into();
     Some(image)
 }
 

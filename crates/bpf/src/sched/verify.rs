@@ -29,8 +29,20 @@ const SLEEPABLE: [&str; 15] = [
 /// Only 7.3 has it.
 const INIT_CIDS: &str = "init_cids";
 
+/// `license_is_gpl_compatible()`.
+const GPL_COMPATIBLE: [&str; 6] =
+    ["GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"];
+
 /// What is wrong, in the verifier's words.
 pub(super) fn operations(image: &Image, ops: &StructOps, abi: &Abi, refused: &mut Vec<String>) {
+    if !GPL_COMPATIBLE.contains(&image.license.as_str()) {
+        // check_struct_ops_btf_id()
+        let said = match image.license.as_str() {
+            "" => "there is no section `license`".to_owned(),
+            license => format!("its license is `{license}`"),
+        };
+        refused.push(format!("struct ops programs must have a GPL compatible license; {said}"));
+    }
     let form = ops.type_name.as_str();
     for member in &ops.members {
         let program = ops.operation(&member.name).and_then(|index| image.programs.get(index));

@@ -328,6 +328,7 @@ pub fn image(form: &str, programs: &[(&'static str, Code)]) -> Image {
     ops.members.push(OpsMember { name: "name".into(), offset, size: 128, ty: 0 });
     ops.data[offset..offset + 4].copy_from_slice(b"mini");
     image.struct_ops = vec![ops];
+    image.license = "GPL".into();
     image
 }
 

@@ -253,5 +253,6 @@ pub fn image_with(programs: &[(&str, Asm)], callbacks: &[(&str, Asm)], maps: Vec
     ops.members.push(OpsMember { name: "name".into(), offset, size: 128, ty: 0 });
     ops.data[offset..offset + 4].copy_from_slice(b"mini");
     image.struct_ops = vec![ops];
+    image.license = "GPL".into();
     image
 }

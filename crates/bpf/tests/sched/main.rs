@@ -239,6 +239,21 @@ fn what_a_kernel_refuses_comes_first() {
     assert_eq!(error.to_string(), format!("no kernel loads it: {why}"));
 }
 
+/// Operations call what is for GPL programs only.
+#[test]
+fn another_license_is_refused() {
+    for (license, said) in [("", "no section `license`"), ("MIT", "its license is `MIT`")] {
+        let mut image = image(&[("enqueue", enqueue())]);
+        image.license = license.into();
+        let error = BpfScheduler::new(image, &kernel()).expect_err("it was loaded").to_string();
+        let kernel_says = "struct ops programs must have a GPL compatible license";
+        assert!(error.contains(kernel_says) && error.contains(said), "{error}");
+    }
+    let mut image = image(&[("enqueue", enqueue())]);
+    image.license = "Dual BSD/GPL".into();
+    assert!(BpfScheduler::new(image, &kernel()).is_ok());
+}
+
 #[test]
 fn what_is_missing_comes_next() {
     let cast = Asm::new().cast_arena(1).exit();
