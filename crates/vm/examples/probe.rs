@@ -19,7 +19,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => Task::Probe,
         Some(_) => Task::Run(Run {
             object: PathBuf::from("/scheduler.bpf.o"),
+            ops: None,
+            with: Vec::new(),
+            without: Vec::new(),
             set: set.collect(),
+            prog_runs: Vec::new(),
             flags: None,
             workload: WorkloadSource::Builtin("nonleader-exec".to_owned()),
             duration_ns: 10_000_000_000,
