@@ -20,6 +20,10 @@ use crate::insn::Insn;
 /// What externs are complained of, at most.
 const MOST: usize = 100;
 
+/// libbpf's words (`bpf_core_patch_insn()`).
+const OTHER_SIZE: &str = "accesses field incorrectly. Make sure you are accessing pointers, unsigned \
+    integers, or fields of matching type and size.";
+
 impl Object {
     /// Relocates it for a kernel.
     ///
@@ -154,24 +158,23 @@ impl Object {
                 let at = offset / unit - function.start;
                 let wrong = |what: String| Error::function(&function.name, at, what);
                 let outcome = core.resolve(relo).map_err(wrong)?;
-                match patch(&mut function.insns, at, &outcome) {
-                    Ok(Patched::Value) => {}
+                let patched = patch(&mut function.insns, at, &outcome);
+                let about = || outcome.about(&self.btf);
+                let (count, text) = match patched {
+                    Ok(Patched::Value) => continue,
                     Ok(Patched::Poison(count)) => {
-                        let about = outcome.about(&self.btf);
-                        let text = format!("failed to resolve CO-RE relocation {about}");
-                        poison.extend((at..at + count).map(|at| (found, at, text.clone())));
-                        Error::limit(
-                            "instructions without a meaning",
-                            poison.len(),
-                            limits::POISON,
-                        )?;
+                        (count, format!("failed to resolve CO-RE relocation {}", about()))
+                    }
+                    Ok(Patched::OtherSize) => {
+                        (1, format!("CO-RE relocation {}: {OTHER_SIZE}", about()))
                     }
                     Err(what) => {
-                        let about = outcome.about(&self.btf);
-                        let what = format!("CO-RE relocation {about}: {what}");
+                        let what = format!("CO-RE relocation {}: {what}", about());
                         return Err(Error::function(&function.name, at, what));
                     }
-                }
+                };
+                poison.extend((at..at + count).map(|at| (found, at, text.clone())));
+                Error::limit("instructions without a meaning", poison.len(), limits::POISON)?;
             }
         }
         Ok(poison)

@@ -201,6 +201,16 @@ fn loads_change_their_place_and_size() {
     // One with a sign must not: what is loaded would be another number.
     assert_eq!(node(ldx(4, 1, 2, 48), "0:4"), Ok(poison()));
     assert_eq!(node(ldx(4, 1, 2, 56), "0:7"), Ok(poison()));
+    let why = |insn: Insn, access: &str| {
+        let mut file = File::new();
+        let id = of("node")(&mut file.btf);
+        file.function("syscall", "program", &[insn, EXIT]);
+        file.core("syscall", 0, id, access, BYTE_OFFSET);
+        load(&file.write(), &kernel).expect("it loads").poison[0].text.clone()
+    };
+    let (other, gone) = (why(ldx(4, 1, 2, 48), "0:4"), why(ldx(4, 1, 2, 56), "0:7"));
+    assert!(other.contains("accesses field incorrectly"), "{other}");
+    assert!(gone.starts_with("failed to resolve CO-RE relocation"), "{gone}");
     let store = Insn { code: 0x62, dst: 1, off: 4, imm: 9, ..Insn::default() };
     assert_eq!(
         node(Insn { code: 0x72, ..store }, "0:1"),

@@ -10,8 +10,12 @@ use crate::insn::class;
 pub(in crate::object) enum Patched {
     /// It has the kernel's value.
     Value,
-    /// It must not be reached; so many instructions are replaced.
+    /// It must not be reached, as the kernel has not got what it is about; so many instructions are
+    /// replaced.
     Poison(usize),
+    /// It must not be reached, as what it accesses has another size in the kernel, and the bytes that
+    /// it would access are not the same number.
+    OtherSize,
 }
 
 /// Puts a value into instruction `at`.
@@ -50,7 +54,7 @@ pub(in crate::object) fn patch(
             }
             let off = i16::try_from(after).map_err(|_| format!("offset {after} is too large"))?;
             if value.size_matters {
-                return poison(insns);
+                return poison(insns).map(|_| Patched::OtherSize);
             }
             insns[at].off = off;
             if value.sizes.0 != value.sizes.1 {
