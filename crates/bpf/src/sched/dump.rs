@@ -57,8 +57,8 @@ impl BpfScheduler {
         self.image.maps.iter().map(|map| map.name.as_str())
     }
 
-    /// What is in a map, at most so many elements, and 4 MiB of what is in memory. Nothing if there is no such map, or its elements
-    /// are not kept: see [`BpfScheduler::map_elements`].
+    /// What is in a map, at most so many elements, and 4 MiB of what is in memory. Nothing if there is
+    /// no such map, or its elements are not kept: see [`BpfScheduler::map_elements`].
     pub fn dump_map(
         &self,
         state: &dyn scxlab_engine::State,

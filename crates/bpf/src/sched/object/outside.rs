@@ -78,8 +78,7 @@ impl Kernel for Outside<'_, '_> {
             bytes[within..within + size].copy_from_slice(&value.to_le_bytes()[..size]);
             u64::from_le_bytes(bytes)
         };
-        let scx = &self.cx.get(p).scx;
-        let (slice, dsq_vtime) = (scx.slice, scx.dsq_vtime);
+        let (slice, dsq_vtime) = (self.cx.slice(p), self.cx.get(p).scx.dsq_vtime);
         match field.written {
             Some(Written::Slice) => self.cx.write_slice(p, put(slice)),
             Some(Written::DsqVtime) => self.cx.write_dsq_vtime(p, put(dsq_vtime)),
