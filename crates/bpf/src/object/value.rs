@@ -171,9 +171,12 @@ pub(super) fn enumerators<'a>(btf: &'a Btf, wanted: &BTreeSet<&str>) -> BTreeMap
 }
 
 /// What bytes are as a value of a type. Nothing if there are too few of them, if the type has no
-/// values, or if it has more than a million parts.
+/// values, or if it has more than a million parts, or many more than bytes: an array of a million
+/// structures without members is of no use to anybody, and takes long.
 pub fn decode(btf: &Btf, ty: TypeId, bytes: &[u8]) -> Option<Value> {
-    let mut parts = MAX_PARTS;
+    let size = btf.size_of(ty).ok()? as usize;
+    // Bits, and structures of one member in each other, have more than one for a byte.
+    let mut parts = size.saturating_mul(64).saturating_add(256).min(MAX_PARTS);
     decode_part(btf, ty, bytes, MAX_DEPTH, &mut parts)
 }
 
@@ -254,4 +257,31 @@ fn bit_field(bytes: &[u8], offset: u32, bits: u8, signed: bool) -> Option<i128> 
     let value = shifted & ((1_i128 << bits) - 1);
     let negative = signed && value >> (bits - 1) & 1 == 1;
     Some(if negative { value - (1_i128 << bits) } else { value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::btf::{Builder, Field};
+
+    /// Parts that take no bytes are as many as a type says.
+    #[test]
+    fn a_value_has_not_many_more_parts_than_bytes() {
+        let mut b = Builder::new();
+        let byte = b.int("unsigned char", 1, false);
+        let empty = b.structure("empty", &[]);
+        let many = b.array(empty, 1 << 20);
+        let hostile = b.structure("hostile", &[Field::new("many", many), Field::new("byte", byte)]);
+        let few = b.array(empty, 3);
+        let plain = b.structure("plain", &[Field::new("few", few), Field::new("byte", byte)]);
+        let bit = |name| Field::new(name, byte).bits(1);
+        let bits = b.structure("bits", &["a", "b", "c", "d", "e", "f", "g", "h"].map(bit));
+        let all = b.array(bits, 4096);
+        let btf = b.finish().expect("types");
+        assert_eq!(decode(&btf, hostile, &[7]), None);
+        let Some(Value::Members(members)) = decode(&btf, plain, &[7]) else { panic!("no value") };
+        assert_eq!(members[1].1, Value::Number(7));
+        let Some(Value::List(list)) = decode(&btf, all, &[1; 4096]) else { panic!("no value") };
+        assert_eq!(list.len(), 4096);
+    }
 }
