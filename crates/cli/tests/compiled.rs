@@ -386,7 +386,6 @@ fn what_is_wrong_is_said_in_one_message() {
             &[&chosen, "--ops", "first_ops", "--with", "reach", "--prog-run", "reach"],
             "kfunc 'scx_bpf_no_such_function' is referenced but wasn't resolved, in reach",
         ),
-        (&[&beside, "--prog-run", "tune@1h", "--on", "vm:7.2"], "at 3600s the run has ended"),
         (&[&beside, "--dump-map", ".bss", "--on", "vm:7.2"], "leave it out, or give --on engine"),
         (&["qmap", "--interleave", "calls"], "only a compiled scheduler"),
         (&[&simple, "--compiled"], "is compiled; leave it out"),

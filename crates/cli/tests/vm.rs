@@ -157,6 +157,7 @@ fn programs_are_run_before_and_during_a_run() {
     assert!(report["counters"]["execs"].as_u64() > Some(0), "{}", report["counters"]);
     for (options, says) in [
         ("--prog-run on_exit", "--prog-run on_exit: there is no such program of the kind syscall"),
+        ("--prog-run tune@1h", "--prog-run tune: at 3600s the run has ended; it takes 10s"),
         ("--with on_exti", "--with on_exti: "),
     ] {
         let run = format!("run {object} {options} --on vm:7.2 --accel tcg");
