@@ -183,9 +183,12 @@ fn with_timers(
 
 /// r6 = the timer of element 2, which is there.
 fn timer() -> Asm {
-    Asm::new()
-        .put(10, -8, 2)
-        .put(10, -32, 7)
+    timer_of(Asm::new().put(10, -8, 2))
+}
+
+/// r6 = the timer of the element that this leaves the key of at -8 of the frame.
+fn timer_of(key: Asm) -> Asm {
+    key.put(10, -32, 7)
         .put(10, -24, 0)
         .put(10, -16, 0)
         .map(1, 1)
@@ -255,21 +258,7 @@ fn a_timer_calls_back_with_its_map_key_and_value() {
 /// Looking through all elements for the one that a timer is in takes minutes.
 #[test]
 fn many_timers_take_little_time() {
-    let made = Asm::new()
-        .store(10, -8, 1)
-        .put(10, -32, 7)
-        .put(10, -24, 0)
-        .put(10, -16, 0)
-        .map(1, 1)
-        .frame(2, -8)
-        .frame(3, -32)
-        .mov(4, 0)
-        .helper(UPDATE)
-        .map(1, 1)
-        .frame(2, -8)
-        .helper(1)
-        .copy(6, 0)
-        .add_imm(6, 8);
+    let made = timer_of(Asm::new().store(10, -8, 1));
     let made = init_timer(made).bss(1, 16).atomic_add(1, 0, 0).mov(0, 0).exit();
     let init = loops(Asm::new(), MANY as i32, "made", 0).keep(1).mov(0, 0).exit();
     let began = std::time::Instant::now();
