@@ -17,9 +17,19 @@ const CHUNK: usize = 1 << 16;
 
 /// Writes zeros.
 pub(super) fn clear(call: &mut Call<'_, '_>, to: u64, size: usize) -> Result<(), Bad> {
-    let zeros = vec![0; size.min(CHUNK)];
+    fill(call, to, size, 0)
+}
+
+/// Writes the same byte everywhere.
+pub(in crate::sched) fn fill(
+    call: &mut Call<'_, '_>,
+    to: u64,
+    size: usize,
+    byte: u8,
+) -> Result<(), Bad> {
+    let bytes = vec![byte; size.min(CHUNK)];
     for at in (0..size).step_by(CHUNK) {
-        call.write(to.wrapping_add(at as u64), &zeros[..CHUNK.min(size - at)])?;
+        call.write(to.wrapping_add(at as u64), &bytes[..CHUNK.min(size - at)])?;
     }
     Ok(())
 }

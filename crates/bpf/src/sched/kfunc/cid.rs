@@ -4,15 +4,13 @@
 use scxlab_engine::Cid;
 
 use crate::abi::Version;
+use crate::sched::bpf_func;
 use crate::sched::call::{Bad, Call};
 
 /// `SCX_CID_SHARD_SIZE_DFL`.
 const SIZE: u32 = 24;
 /// `SCX_CID_SHARD_MAX_CPUS`.
 const MOST: i32 = 512;
-
-/// Bytes that are written at once.
-const CHUNK: u64 = 1 << 16;
 
 /// Sets all of the program's structure to -1.
 pub(super) fn no_topo(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
@@ -21,10 +19,7 @@ pub(super) fn no_topo(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     if size > room {
         return Err(format!("there are {room} bytes at {to:#x} for {size}").into());
     }
-    let ones = vec![0xff; size.min(CHUNK) as usize];
-    for at in (0..size).step_by(CHUNK as usize) {
-        call.write(to.wrapping_add(at), &ones[..CHUNK.min(size - at) as usize])?;
-    }
+    bpf_func::fill(call, to, size as usize, 0xff)?;
     Ok(0)
 }
 
