@@ -8,11 +8,15 @@ use anyhow::{Context as _, Result, anyhow};
 
 use super::lab::Lab;
 use super::programs::Programs;
-use super::{came_up, holds};
+use super::{Broken, came_up, holds};
 use crate::attached::{Attached, wait_for};
 
 /// How often a task dies so.
 const ROUNDS: u64 = 5;
+
+/// How often each of them is given the time to. A machine with few CPUs, and those slow ones, may
+/// run the reader and not who has to die.
+const TRIES: u64 = 3;
 
 /// How long the task may take to die.
 const MOST_NS: u64 = 3_000_000_000;
@@ -25,7 +29,7 @@ pub(super) fn check(
     lab.doing("checking C6: tasks that die in a reader's section");
     let mut least = u64::MAX;
     for _ in 0..ROUNDS {
-        match round(attached, programs)? {
+        match tries(attached, programs)? {
             Ok(dead_for_ns) => least = least.min(dead_for_ns),
             Err(broken) => return Ok(Err(broken)),
         }
@@ -35,6 +39,17 @@ pub(super) fn check(
          they stayed what they were, and were freed after it",
         least / 1_000_000
     )))
+}
+
+/// One round, and others in its stead as long as nothing comes up.
+fn tries(attached: &mut Attached, programs: &mut Programs) -> Result<Result<u64>> {
+    for _ in 1..TRIES {
+        match round(attached, programs)? {
+            Err(why) if !why.is::<Broken>() => {}
+            shown => return Ok(shown),
+        }
+    }
+    round(attached, programs)
 }
 
 /// How long the reader went on with the dead task, in ns.
