@@ -40,20 +40,37 @@ struct {
 	__array(values, struct inner);
 } maps SEC(".maps");
 
+/* A kind of map for whose values the kernel takes no types. */
+struct queue {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 1);
+	__type(value, u32);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 8);
+	__type(key, u32);
+	__array(values, struct queue);
+} queues SEC(".maps");
+
 const volatile u32 list[4];
 const volatile u32 nr_long = 1;
 u64 long_array[1] SEC(".data.long_array");
 
 /* What was seen. */
-u64 list_sum, layer_weight, layer_mask, sized_at_2, inner_maps, long_sum, looked_on;
+u64 list_sum, layer_weight, layer_mask, sized_at_2, inner_maps, inner_queues, long_sum, looked_on;
 u64 first_enqueued, second_enqueued;
 
 static void look_into(u32 i)
 {
 	u64 *value = bpf_map_lookup_elem(&maps, &i);
+	void *queue = bpf_map_lookup_elem(&queues, &i);
 
 	if (value)
 		inner_maps++;
+	if (queue && !bpf_map_push_elem(queue, &i, 0))
+		inner_queues++;
 }
 
 SEC("syscall")

@@ -233,6 +233,7 @@ fn a_scheduler_is_chosen_and_set_up() {
         "sized[]=3",
         "sized[2]=41",
         "maps[*]=5",
+        "queues[*]=3",
         "nr_long=4",
         "long_array[]=4",
         "long_array[3]=9",
@@ -249,10 +250,11 @@ fn a_scheduler_is_chosen_and_set_up() {
         "layer_mask",
         "sized_at_2",
         "inner_maps",
+        "inner_queues",
         "long_sum",
         "looked_on",
     ];
-    assert_eq!(seen.map(counter), [7, 30, 0xf0, 42, 5, 9, 1], "{}", report["counters"]);
+    assert_eq!(seen.map(counter), [7, 30, 0xf0, 42, 5, 3, 9, 1], "{}", report["counters"]);
     assert!(counter("first_enqueued") == 0 && counter("second_enqueued") > 0);
 }
 

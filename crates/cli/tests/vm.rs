@@ -103,8 +103,8 @@ fn a_file_s_run_is_beside_the_engine_s() {
 fn a_scheduler_is_chosen_and_set_up() {
     let object = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/bpf/chosen.bpf.o");
     let set = "--set list=[1,2,4] --set layers[7].weight=30 --set layers[7].mask=0xf0 --set sized[]=3 \
-               --set sized[2]=41 --set maps[*]=5 --set nr_long=4 --set long_array[]=4 \
-               --set long_array[3]=9";
+               --set sized[2]=41 --set maps[*]=5 --set queues[*]=3 --set nr_long=4 \
+               --set long_array[]=4 --set long_array[3]=9";
     let run = format!("run {object} --ops second_ops {set} --prog-run look --workload mixed");
     let seen = [
         "list_sum",
@@ -112,6 +112,7 @@ fn a_scheduler_is_chosen_and_set_up() {
         "layer_mask",
         "sized_at_2",
         "inner_maps",
+        "inner_queues",
         "long_sum",
         "looked_on",
     ];
@@ -120,7 +121,7 @@ fn a_scheduler_is_chosen_and_set_up() {
         assert_eq!(status, 0, "{kernel}: {report:#}");
         for counters in [&report["counters"], &report["engine"]["counters"]] {
             let counter = |name: &str| counters[name].as_u64().expect("it is counted");
-            assert_eq!(seen.map(counter), [7, 30, 0xf0, 42, 5, 9, 1], "{kernel}: {counters}");
+            assert_eq!(seen.map(counter), [7, 30, 0xf0, 42, 5, 3, 9, 1], "{kernel}: {counters}");
             assert_eq!(counter("first_enqueued"), 0, "{kernel}: {counters}");
             // Without the operation the core enqueues.
             assert_eq!(counter("second_enqueued") > 0, more.is_empty(), "{kernel}: {counters}");

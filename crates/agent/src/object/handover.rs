@@ -127,9 +127,29 @@ fn fill_maps(object: &Object, chosen: &object::Object) -> Result<()> {
     Ok(())
 }
 
+/// The kinds of maps that the kernel does not create if it is told the types of their values; libbpf
+/// keeps those to itself too (`bpf_object__create_map()`).
+const UNTYPED: &[MapType] = &[
+    MapType::PerfEventArray,
+    MapType::CgroupArray,
+    MapType::StackTrace,
+    MapType::ArrayOfMaps,
+    MapType::HashOfMaps,
+    MapType::Devmap,
+    MapType::DevmapHash,
+    MapType::Cpumap,
+    MapType::Xskmap,
+    MapType::Sockmap,
+    MapType::Sockhash,
+    MapType::Queue,
+    MapType::Stack,
+    MapType::Arena,
+];
+
 /// A map of its own, as it is declared for a map of maps.
 fn create(map: &image::Map, btf: i32) -> Result<MapHandle> {
-    let typed = map.value_type != 0 && btf >= 0;
+    let kind = MapType::from(map.map_type.0);
+    let typed = map.value_type != 0 && btf >= 0 && !UNTYPED.contains(&kind);
     let opts = bpf_map_create_opts {
         sz: mem::size_of::<bpf_map_create_opts>() as _,
         map_flags: map.flags,
@@ -139,6 +159,5 @@ fn create(map: &image::Map, btf: i32) -> Result<MapHandle> {
         btf_value_type_id: if typed { map.value_type } else { 0 },
         ..bpf_map_create_opts::default()
     };
-    let kind = MapType::from(map.map_type.0);
     MapHandle::create(kind, None::<&str>, map.key_size, map.value_size, map.max_entries, &opts)
 }

@@ -56,7 +56,7 @@ pub struct Refusal {
 impl Refusal {
     fn new(what: &'static str, err: &libbpf_rs::Error) -> Self {
         let log = log::last_lines(LOG_LINES);
-        let why = if log.is_empty() { err.to_string() } else { format!("{err}\n{log}") };
+        let why = if log.is_empty() { format!("{err:#}") } else { format!("{err:#}\n{log}") };
         Self { what, why }
     }
 }
