@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::ext::sched::SchedIdx;
 use crate::ext::tracepoint::{Tracepoint, TracepointSet};
+use crate::flags::DeqFlags;
 use crate::kfunc::Op;
 use crate::ops::OpSet;
 use crate::task::TaskIdx;
@@ -165,7 +166,7 @@ impl Engine {
             }
         }
         let class = self.p(p).sched_class();
-        self.sched_change(p, class, |engine| {
+        self.sched_change(p, class, DeqFlags::MOVE, |engine| {
             engine.p_mut(p).cgroup = to;
             if let Some(root) = root
                 && engine.sch(root).has(OpSet::CGROUP_MOVE)

@@ -101,8 +101,16 @@ bitflags! {
         const RESTORE = 0x02;
         /// The task moves (`ENQUEUE_MOVE`).
         const MOVE = 0x04;
+        /// The runqueue's clock is up to date (`ENQUEUE_NOCLOCK`).
+        const NOCLOCK = 0x08;
+        /// The task's class changes (`ENQUEUE_CLASS`).
+        const CLASS = 0x40;
         /// Insert at the head (`ENQUEUE_HEAD`).
         const HEAD = 0x0001_0000;
+        /// The task comes from another CPU (`ENQUEUE_MIGRATED`).
+        const MIGRATED = 0x0004_0000;
+        /// The task is new (`ENQUEUE_INITIAL`).
+        const INITIAL = 0x0008_0000;
         /// `ops.select_cpu` was called for this wakeup (`ENQUEUE_RQ_SELECTED`).
         const CPU_SELECTED = 0x0010_0000;
         /// Take the CPU from its current task. Implies `HEAD`.
@@ -130,6 +138,12 @@ bitflags! {
         const SAVE = 0x02;
         /// The task moves (`DEQUEUE_MOVE`).
         const MOVE = 0x04;
+        /// The runqueue's clock is up to date (`DEQUEUE_NOCLOCK`).
+        const NOCLOCK = 0x08;
+        /// The task's class changes (`DEQUEUE_CLASS`).
+        const CLASS = 0x40;
+        /// The task goes for good (`DEQUEUE_SPECIAL`).
+        const SPECIAL = 0x0001_0000;
         /// Core scheduling runs it undispatched.
         const CORE_SCHED_EXEC = 1 << 32;
         /// A property changes: affinity, nice value, policy, cgroup, scheduler.

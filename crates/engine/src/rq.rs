@@ -110,6 +110,8 @@ pub(crate) struct Rq {
     pub stop_work: Vec<(TaskIdx, crate::CpuId)>,
     /// The stopper has the CPU, and `curr` is the idle task in its place.
     pub stopper_runs: bool,
+    /// `distribute_cpu_mask_prev`: the CPU that `cpumask_any_distribute()` chose last, here.
+    pub distribute_prev: u32,
     pub scx: ScxRq,
     pub fair: FairRq,
     /// Since when the current fair task has had its turn.
@@ -134,6 +136,7 @@ impl Rq {
             tick_at: None,
             stop_work: Vec::new(),
             stopper_runs: false,
+            distribute_prev: 0,
             scx: ScxRq {
                 local_dsq: cpu,
                 runnable_list: List::default(),

@@ -58,11 +58,11 @@ fn a_change_takes_a_task_out_of_custody_and_gives_it_back() {
         let deq = of(after, "kept", "dequeue");
         assert_eq!(deq.len(), 1, "{after:?}");
         let flags = DeqFlags::from_bits_retain(deq[0].arg);
-        assert_eq!(flags, DeqFlags::SCHED_CHANGE | DeqFlags::SAVE | DeqFlags::MOVE);
+        assert_eq!(flags, DeqFlags::SCHED_CHANGE | DeqFlags::SAVE | DeqFlags::NOCLOCK);
         let enq = of(after, "kept", "enqueue");
         assert_eq!(enq.len(), 1);
         let flags = EnqFlags::from_bits_retain(enq[0].arg);
-        assert_eq!(flags, EnqFlags::RESTORE | EnqFlags::MOVE);
+        assert_eq!(flags, EnqFlags::RESTORE | EnqFlags::NOCLOCK);
         assert!(engine.is_attached(id));
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct Call<'a, 'r> {
     pub args: [u64; 5],
     /// What the program called.
     pub callee: Callee,
+    /// The program may sleep, outside of such sections and of locks.
+    pub sleepable: bool,
     /// The sections that the program is in.
     pub sections: Sections,
     /// Helpers that are calling the program back, innermost last.
@@ -226,6 +228,7 @@ impl BpfScheduler {
             inner: Some(inner),
             args: [0; 5],
             callee: Callee::Helper(0),
+            sleepable: false,
             sections: Sections::default(),
             walks: Vec::new(),
             begun: false,
@@ -261,6 +264,11 @@ impl BpfScheduler {
 }
 
 impl<'r> Call<'_, 'r> {
+    /// `in_sleepable_context()`.
+    pub fn may_sleep(&self) -> bool {
+        self.sleepable && self.held.is_none() && self.sections.are_none()
+    }
+
     /// Gives back what deleted values own, as the outermost program ends: `bpf_obj_free_fields()`.
     fn put_orphans(&mut self) -> Result<(), Failed> {
         let inner = self.inner()?;
@@ -287,6 +295,8 @@ impl<'r> Call<'_, 'r> {
         args: &[Arg<'_, 'r>],
     ) -> Result<u64, Failed> {
         let code = &self.sched.code;
+        let programs = &self.sched.image.programs;
+        self.sleepable = programs.iter().any(|known| known.function == program && known.sleepable);
         let mut passed = Vec::new();
         let mut words = [0; 8 * MAX_ARGS];
         for (arg, word) in args.iter().zip(words.as_chunks_mut::<8>().0) {

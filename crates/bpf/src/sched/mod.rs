@@ -159,11 +159,13 @@ impl BpfScheduler {
         }
         let code = Code::decode(&image, &binding)?;
         let number = |name| ops.number(name).unwrap_or(0);
+        // A kernel that still has it does nothing for it: validate_ops() of Linux 6.16 to 7.0.
+        let noop = abi.number("SCX_OPS_HAS_CGROUP_WEIGHT").map_or(0, |flag| flag as u64);
         let data = Ops {
             name: ops.text("name").unwrap_or_default(),
             form: programs.form,
             implements: programs.implements,
-            flags: OpsFlags::from_bits_retain(number("flags")),
+            flags: OpsFlags::from_bits_retain(number("flags") & !noop),
             timeout_ms: number("timeout_ms") as u32,
             dispatch_max_batch: number("dispatch_max_batch") as u32,
             exit_dump_len: number("exit_dump_len") as u32,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use scxlab_engine::Slot;
 
 use super::bpf_func::{Log, Timers};
-use super::kfunc::{FreePages, OwnType};
+use super::kfunc::{FreePages, FreedPages, OwnType};
 use super::map::Maps;
 use super::object::Objects;
 use super::race::Races;
@@ -48,6 +48,9 @@ pub(super) struct Inner {
     pub scratch: Option<u64>,
     /// Pages of the arena that nobody has.
     pub free_pages: FreePages,
+    /// Those that programs gave back that may not sleep. A worker of the kernel's frees them later:
+    /// `arena_free_worker()`; here, when the programs that run have ended.
+    pub freed_pages: FreedPages,
     /// The first cid of each shard, once the scheduler has said so.
     pub shards: Option<Vec<i32>>,
     /// `ops.init_cids` runs: cids may still change.
@@ -107,6 +110,7 @@ impl Inner {
             dropped: Dropped::default(),
             scratch: None,
             free_pages,
+            freed_pages: FreedPages::default(),
             shards: None,
             cids_are_open: false,
             maps,
@@ -145,6 +149,7 @@ impl Inner {
         if self.running == 0 {
             self.maps.quiesce(&mut self.memory);
             self.dropped.free(&mut self.memory);
+            self.freed_pages.free(&mut self.free_pages, &mut self.memory);
         }
     }
 }

@@ -43,6 +43,7 @@ impl Call<'_, '_> {
         let (sched, args, callee) = (self.sched, self.args, self.callee);
         let (sections, walks) = (self.sections.clone(), self.walks.clone());
         let (begun, held, timer) = (self.begun, self.held, self.timer);
+        let sleepable = self.sleepable;
         let (spent, fuel, pace, at) = (self.spent, self.fuel, self.pace, self.at);
         self.with_core(|cx| {
             cx.on_a_copy(|cx| {
@@ -53,6 +54,7 @@ impl Call<'_, '_> {
                     inner,
                     args,
                     callee,
+                    sleepable,
                     sections,
                     walks,
                     begun,

@@ -357,6 +357,24 @@ fn pages_of_the_arena_are_allocated_and_freed() {
         .done();
     let ran = run(&[("init", init)]).well();
     assert_eq!(ran.all(0), [8192, 0, 5, 0, 0, -16, 0, 0, 0, 0, 0]);
+    // A program that may not sleep frees later, and NULL is not the first page.
+    let free = |code: Code| code.arena(1).mov(3, 1).call("bpf_arena_free_pages");
+    let later = Code::new()
+        .mov(9, 0)
+        .then(alloc(9, 1))
+        .copy(7, 0)
+        .copy(8, 7)
+        .cast_arena(8)
+        .put(8, 8, 5)
+        .then(free(Code::new().copy(2, 7)))
+        .then(free(Code::new().mov(2, 0)))
+        .load(0, 8, 8)
+        .kept(0)
+        .then(alloc(7, 1))
+        .kept(1)
+        .done();
+    let ran = run(&[("running", later)]).well();
+    assert_eq!(ran.all(0), [5, 0]);
     let other = Code::new().bss(1, 0).mov(2, 0).mov(3, 1).mov(4, -1).mov(5, 0);
     let msg = ended(&[("init", other.call("bpf_arena_alloc_pages").done())]);
     assert!(msg.contains("its argument 1 is no arena"), "{msg}");

@@ -163,10 +163,13 @@ fn numbers_and_bits_are_gone_through() {
         .then(over_numbers(5, 5, 2))
         .then(over_numbers(6, 5, 4))
         .then(over_numbers(0, i32::MAX, 6))
+        // What is to be read is not there.
+        .then(Code::new().frame(1, -48).mov(2, 8).mov(3, 1).call("bpf_iter_bits_new").kept(10))
+        .then(Code::new().frame(1, -48).mov(2, 8).mov(3, 2).call("bpf_iter_bits_new").kept(11))
         .then(each(bits, "bpf_iter_bits_next", "bpf_iter_bits_destroy", 8))
         .done();
     let ran = run(&[("init", init)]).well();
-    assert_eq!(ran.all(0), [7, 0, 0, 0, 0, -22, 0, -7, 3, 0]);
+    assert_eq!(ran.all(0), [7, 0, 0, 0, 0, -22, 0, -7, 3, 0, -14, -34]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::moves::Enforce;
 use super::sched::{DsqIdx, SchedIdx};
 use crate::engine::Engine;
 use crate::events::Event;
-use crate::flags::{EnqFlags, SCX_SLICE_BYPASS, SCX_SLICE_DFL};
+use crate::flags::{DeqFlags, EnqFlags, SCX_SLICE_BYPASS, SCX_SLICE_DFL};
 use crate::list::{List, RunnableLink};
 use crate::task::NIL;
 use crate::{CpuId, Cpumask, Nanos};
@@ -134,7 +134,7 @@ impl Engine {
             let own = self.task_sched(p).is_some_and(|s| self.is_descendant(s, sched));
             if own {
                 let class = self.p(p).sched_class();
-                self.sched_change(p, class, |_| {});
+                self.sched_change(p, class, DeqFlags::MOVE, |_| {});
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::sched::{ExitPhase, SchedIdx};
 use crate::engine::{EnableState, Engine};
 use crate::events::Event;
-use crate::flags::SCX_EXIT_MSG_LEN;
+use crate::flags::{DeqFlags, SCX_EXIT_MSG_LEN};
 use crate::kfunc::Op;
 use crate::ops::OpSet;
 use crate::task::SchedClass;
@@ -139,7 +139,7 @@ impl Engine {
                 continue;
             }
             // Everything that is not idle goes to the fair class: task_should_scx() says no now.
-            self.sched_change(p, SchedClass::Fair, |_| {});
+            self.sched_change(p, SchedClass::Fair, DeqFlags::MOVE, |_| {});
             let owner = self.task_sched(p);
             self.scx_disable_and_exit_task(owner, p);
         }

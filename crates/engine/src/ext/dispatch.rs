@@ -120,7 +120,7 @@ impl Engine {
             }
             if round == SCX_DSP_MAX_LOOPS {
                 // Let the watchdog run: finish this pass and begin another.
-                self.scx_kick_cpu(sched, cpu, KickFlags::empty());
+                self.scx_kick_cpu(sched, cpu, KickFlags::empty(), None);
                 break;
             }
             if self.sch(sched).pcpu[cpu.index()].dsp_nr_tasks == 0 {

@@ -128,8 +128,12 @@ impl Engine {
         let mut ns = String::new();
         let _ = writeln!(
             ns,
-            "\nCPU {:<4}: nr_run={} flags={:#x} cpu_rel=0 ksync={}",
-            cpu.0, rq.scx.nr_running, rq.scx.flags, rq.scx.kick_sync
+            "\nCPU {:<4}: nr_run={} flags={:#x} cpu_rel={} ksync={}",
+            cpu.0,
+            rq.scx.nr_running,
+            rq.scx.flags,
+            u8::from(rq.scx.cpu_released),
+            rq.scx.kick_sync
         );
         let p = self.p(curr);
         let class = p.sched_class().symbol();

@@ -12,7 +12,8 @@ use crate::config::Sabotage;
 use crate::engine::{EnableState, Engine};
 use crate::events::Event;
 use crate::flags::{
-    DsqId, OpsFlags, SCX_OPS_NAME_LEN, SCX_TASK_ITER_BATCH, SCX_WATCHDOG_MAX_TIMEOUT_MS, errno,
+    DeqFlags, DsqId, OpsFlags, SCX_OPS_NAME_LEN, SCX_TASK_ITER_BATCH, SCX_WATCHDOG_MAX_TIMEOUT_MS,
+    errno,
 };
 use crate::kfunc::{Cx, Op};
 use crate::list::{List, TasksLink};
@@ -430,7 +431,7 @@ impl Engine {
             }
             let class = self.class_for_policy(self.p(p).policy);
             let slice = self.sch(sched).slice_dfl;
-            self.sched_change(p, class, |engine| engine.p_mut(p).scx.slice = slice);
+            self.sched_change(p, class, DeqFlags::MOVE, |engine| engine.p_mut(p).scx.slice = slice);
         }
         let delay = self.rng.jitter(Nanos(20_000));
         self.after(delay, Event::Enable);

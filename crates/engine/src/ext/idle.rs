@@ -17,14 +17,12 @@ pub(crate) struct IdleMasks {
     pub cpu: Cpumask,
     /// CPUs whose siblings are all idle.
     pub smt: Cpumask,
-    /// Where `cpumask_any_and_distribute()` goes on.
-    distribute: u32,
 }
 
 impl IdleMasks {
     pub fn new() -> Self {
         let none = Cpumask::EMPTY;
-        Self { enabled: false, per_node: false, cpu: none, smt: none, distribute: 0 }
+        Self { enabled: false, per_node: false, cpu: none, smt: none }
     }
 }
 
@@ -92,12 +90,13 @@ impl Engine {
         self.idle.cpu.test_and_clear(cpu)
     }
 
-    /// `cpumask_any_and_distribute()`: a CPU of both, each call going on after the last one's.
+    /// `cpumask_any_and_distribute()`: a CPU of both, each call going on after the last one's of
+    /// this CPU.
     fn any_and_distribute(&mut self, smt: bool, cpus: &Cpumask) -> Option<CpuId> {
         let idle = if smt { &self.idle.smt } else { &self.idle.cpu };
-        let from = CpuId(self.idle.distribute + 1);
+        let from = CpuId(self.rq(self.this_cpu).distribute_prev + 1);
         let cpu = idle.next_and_from(cpus, from).or_else(|| idle.next_and_from(cpus, CpuId(0)))?;
-        self.idle.distribute = cpu.0;
+        self.rq_mut(self.this_cpu).distribute_prev = cpu.0;
         Some(cpu)
     }
 
@@ -121,11 +120,12 @@ impl Engine {
         }
     }
 
-    /// `cpumask_any_distribute()`: a CPU of the set, each call going on after the last one's.
+    /// `cpumask_any_distribute()`: a CPU of the set, each call going on after the last one's of
+    /// this CPU.
     pub(crate) fn any_distribute(&mut self, cpus: &Cpumask) -> Option<CpuId> {
-        let from = CpuId(self.idle.distribute + 1);
+        let from = CpuId(self.rq(self.this_cpu).distribute_prev + 1);
         let cpu = cpus.next_from(from).or_else(|| cpus.first())?;
-        self.idle.distribute = cpu.0;
+        self.rq_mut(self.this_cpu).distribute_prev = cpu.0;
         Some(cpu)
     }
 

@@ -9,7 +9,14 @@ use crate::task::SchedClass;
 
 impl Engine {
     /// `scx_kick_cpu()`: notes the kick; an irq_work on this CPU carries it out.
-    pub(crate) fn scx_kick_cpu(&mut self, sched: SchedIdx, cpu: CpuId, flags: KickFlags) {
+    /// `locked` is the CPU whose runqueue lock this one holds.
+    pub(crate) fn scx_kick_cpu(
+        &mut self,
+        sched: SchedIdx,
+        cpu: CpuId,
+        flags: KickFlags,
+        locked: Option<CpuId>,
+    ) {
         let this_cpu = self.this_cpu;
         if self.bypassing(sched, this_cpu) {
             return;
@@ -19,7 +26,9 @@ impl Engine {
                 let msg = "PREEMPT/WAIT cannot be used with SCX_KICK_IDLE";
                 self.scx_error(sched, msg.into());
             }
-            if self.can_skip_idle_kick(cpu) {
+            // Only with the lock, which is tried for; a CPU on its way to idle has it itself.
+            let trylock = locked != Some(cpu) && !self.is_locked(cpu);
+            if trylock && self.can_skip_idle_kick(cpu) {
                 return;
             }
             self.rq_mut(this_cpu).scx.cpus_to_kick_if_idle.set(cpu);

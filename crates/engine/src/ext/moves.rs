@@ -100,7 +100,7 @@ impl Engine {
         // switch_rq_lock()
         self.seam(self.this_cpu);
         self.rq_mut(dst).scx.extra_enq_flags = enq;
-        self.enqueue_task(dst, p, EnqFlags::empty());
+        self.enqueue_task(dst, p, EnqFlags::MIGRATED);
         self.rq_mut(dst).scx.extra_enq_flags = EnqFlags::empty();
         self.p_mut(p).on_rq = 1;
         self.stats.migrations += 1;

@@ -7,7 +7,7 @@ use super::sched::{ExitPhase, SchedIdx};
 use crate::SchedId;
 use crate::engine::Engine;
 use crate::events::Event;
-use crate::flags::{SCX_SUB_MAX_DEPTH, ent, errno};
+use crate::flags::{DeqFlags, SCX_SUB_MAX_DEPTH, ent, errno};
 use crate::kfunc::{Cx, Op};
 use crate::ops::{OpSet, Ops, Scheduler, SubArgs};
 use crate::task::{SchedClass, TaskIdx, TaskState};
@@ -158,7 +158,7 @@ impl Engine {
         let Some(parent) = self.sch(sched).parent() else { return };
         for p in self.marked_for_sub() {
             let class = self.p(p).sched_class();
-            self.sched_change(p, class, |engine| {
+            self.sched_change(p, class, DeqFlags::MOVE, |engine| {
                 engine.scx_exit_task(parent, p);
                 engine.p_mut(p).scx.sched = sched.0;
                 if class == SchedClass::Ext {
@@ -214,7 +214,7 @@ impl Engine {
                 return;
             }
             let class = self.p(p).sched_class();
-            self.sched_change(p, class, |engine| {
+            self.sched_change(p, class, DeqFlags::MOVE, |engine| {
                 engine.scx_disable_and_exit_task(Some(sched), p);
                 engine.set_task_state(p, TaskState::InitBegin);
                 engine.set_task_state(p, TaskState::Init);
@@ -238,7 +238,7 @@ impl Engine {
         let tasks: Vec<_> = self.scx_tasks.iter(&self.tasks).filter(own).collect();
         for p in tasks {
             let class = self.p(p).sched_class();
-            self.sched_change(p, class, |engine| {
+            self.sched_change(p, class, DeqFlags::MOVE, |engine| {
                 engine.scx_disable_and_exit_task(Some(sched), p);
                 engine.p_mut(p).scx.sched = parent.0;
             });

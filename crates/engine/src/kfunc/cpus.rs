@@ -8,14 +8,14 @@ impl<'r> Cx<'r> {
     /// `scx_bpf_kick_cpu()`.
     pub fn kick_cpu(&mut self, cpu: CpuId, flags: KickFlags) {
         if self.is_cpu_form("scx_bpf_kick_cpu") && self.core.cpu_valid(self.sched, cpu, "") {
-            self.core.scx_kick_cpu(self.sched, cpu, flags);
+            self.core.scx_kick_cpu(self.sched, cpu, flags, self.scope.locked);
         }
     }
 
     /// `scx_bpf_kick_cid()`.
     pub fn kick_cid(&mut self, cid: Cid, flags: KickFlags) {
         if let Some(cpu) = self.cid_to_cpu(cid) {
-            self.core.scx_kick_cpu(self.sched, cpu, flags);
+            self.core.scx_kick_cpu(self.sched, cpu, flags, self.scope.locked);
         }
     }
 

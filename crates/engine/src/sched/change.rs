@@ -15,14 +15,17 @@ impl Engine {
         &mut self,
         p: TaskIdx,
         class: SchedClass,
+        flags: DeqFlags,
         change: impl FnOnce(&mut Self),
     ) {
         let cpu = self.task_cpu(p);
         let old_class = self.p(p).sched_class();
         let queued = self.p(p).on_rq == 1;
         let running = self.is_current(p);
+        let mut flags = flags | DeqFlags::SAVE | DeqFlags::NOCLOCK;
+        flags.set(DeqFlags::CLASS, old_class != class);
         if queued {
-            self.dequeue_task(cpu, p, DeqFlags::SAVE | DeqFlags::MOVE);
+            self.dequeue_task(cpu, p, flags);
         }
         if running {
             self.put_prev_task(cpu, p, None);
@@ -36,7 +39,8 @@ impl Engine {
             self.switching_to_scx(p);
         }
         if queued {
-            self.enqueue_task(cpu, p, EnqFlags::RESTORE | EnqFlags::MOVE);
+            // The flags of both match, as in the kernel.
+            self.enqueue_task(cpu, p, EnqFlags::from_bits_retain(flags.bits()));
         }
         if running {
             self.set_next_task(cpu, p);
@@ -60,7 +64,7 @@ impl Engine {
             return;
         }
         let class = self.p(p).sched_class();
-        self.sched_change(p, class, |engine| {
+        self.sched_change(p, class, DeqFlags::empty(), |engine| {
             engine.p_mut(p).static_prio = DEFAULT_PRIO + i32::from(nice);
             if class == SchedClass::Ext {
                 engine.reweight_task_scx(p);
@@ -76,7 +80,7 @@ impl Engine {
             return;
         }
         let class = self.p(p).sched_class();
-        self.sched_change(p, class, |engine| {
+        self.sched_change(p, class, DeqFlags::empty(), |engine| {
             let task = engine.p_mut(p);
             task.cpus_mask = cpus;
             task.nr_cpus_allowed = cpus.weight();
@@ -124,7 +128,7 @@ impl Engine {
             return;
         }
         let class = self.class_for_policy(number);
-        self.sched_change(p, class, |engine| {
+        self.sched_change(p, class, DeqFlags::empty(), |engine| {
             engine.p_mut(p).policy = number;
             if class == SchedClass::Ext && engine.p(p).sched_class() == SchedClass::Ext {
                 engine.reweight_task_scx(p);

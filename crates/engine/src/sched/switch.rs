@@ -113,7 +113,10 @@ impl Engine {
         self.stats.sleeps += 1;
         self.p_mut(prev).nvcsw += 1;
         self.p_mut(prev).on_rq = 0;
-        self.dequeue_task(cpu, prev, DeqFlags::SLEEP);
+        // try_to_block_task()
+        let mut flags = DeqFlags::SLEEP | DeqFlags::NOCLOCK;
+        flags.set(DeqFlags::SPECIAL, self.p(prev).__state & state::TASK_DEAD != 0);
+        self.dequeue_task(cpu, prev, flags);
     }
 
     /// `__pick_next_task()`, and the hand-over between the classes.
@@ -254,9 +257,9 @@ impl Engine {
     /// `move_queued_task()`: to another CPU's runqueue, through the scheduler.
     pub(crate) fn move_queued_task(&mut self, cpu: CpuId, p: TaskIdx, dest: CpuId) {
         self.p_mut(p).on_rq = 2; // TASK_ON_RQ_MIGRATING
-        self.dequeue_task(cpu, p, DeqFlags::empty());
+        self.dequeue_task(cpu, p, DeqFlags::NOCLOCK);
         self.set_task_cpu(p, dest);
-        self.enqueue_task(dest, p, EnqFlags::empty());
+        self.enqueue_task(dest, p, EnqFlags::MIGRATED);
         self.p_mut(p).on_rq = 1;
         self.wakeup_preempt(dest, p);
     }

@@ -24,7 +24,7 @@ impl Engine {
         let sim = self.sim_mut(p);
         sim.waker = waker;
         sim.sleeps = sim.sleeps.wrapping_add(1);
-        sim.wake_enq = EnqFlags::WAKEUP;
+        sim.wake_enq = EnqFlags::WAKEUP | EnqFlags::NOCLOCK;
         if self.p(p).on_rq != 0 {
             // It had not gone to sleep yet (ttwu_runnable()).
             self.p_mut(p).__state = state::TASK_RUNNING;
@@ -39,7 +39,7 @@ impl Engine {
     /// `wake_up_new_task()`.
     pub(crate) fn wake_up_new_task(&mut self, p: TaskIdx) {
         self.trace(TracepointSet::WAKE_UP_NEW_TASK, |_| Tracepoint::WakeUpNewTask { p });
-        self.sim_mut(p).wake_enq = EnqFlags::empty();
+        self.sim_mut(p).wake_enq = EnqFlags::INITIAL | EnqFlags::NOCLOCK;
         self.sim_mut(p).waker = self.this_cpu;
         self.p_mut(p).__state = state::TASK_RUNNING;
         self.choose_cpu(p, WakeFlags::FORK);
@@ -63,6 +63,7 @@ impl Engine {
             self.sim_mut(p).wake_enq |= EnqFlags::CPU_SELECTED;
         }
         if flags.contains(WakeFlags::TTWU) && cpu != self.task_cpu(p) {
+            self.sim_mut(p).wake_enq |= EnqFlags::MIGRATED;
             self.set_task_cpu(p, cpu);
         }
         self.p_mut(p).cpu = cpu.0;
@@ -94,13 +95,14 @@ impl Engine {
         self.p(p).sched_class() == SchedClass::Ext && self.task_sched(p).is_some_and(asked)
     }
 
-    /// `__ttwu_queue_wakelist()`: of what the waker has found out, only the CPU goes with the task
-    /// (`sched_ttwu_pending()`).
+    /// `__ttwu_queue_wakelist()`: of what the waker has found out, only the CPU and that it is another one
+    /// go with the task (`sched_ttwu_pending()`).
     fn ttwu_queue_wakelist(&mut self, p: TaskIdx, cpu: CpuId) {
         let generation = self.sim(p).sleeps;
         let sim = self.sim_mut(p);
         sim.waker = cpu;
-        sim.wake_enq = EnqFlags::WAKEUP | EnqFlags::MOVE;
+        sim.wake_enq.remove(EnqFlags::CPU_SELECTED);
+        sim.wake_enq |= EnqFlags::MOVE;
         let delay = self.rng.jitter(self.config.costs.ipi);
         self.after(delay, Event::WakeEnqueue { task: p, generation });
     }

@@ -14,7 +14,7 @@ mod walk;
 
 pub(super) use self::map::map;
 pub(super) use self::print::{Log, stream_vprintk};
-pub(super) use self::read::fill;
+pub(super) use self::read::{fill, is_kernel};
 pub(super) use self::ring::{reserve_in, submit_in};
 pub(super) use self::timer::{Fired, Rings, Timers};
 pub(super) use self::walk::{Next, Walk};

@@ -53,26 +53,28 @@ fn words(call: &mut Call<'_, '_>, data: u64, size: u32) -> Result<Option<Vec<u64
     Ok(Some(bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect()))
 }
 
-/// The text of a format, which is at most `size` bytes with its zero. Nothing if the kernel would
-/// refuse it.
+/// The text of a format, which is at most `size` bytes with its zero, or the kernel's error.
 fn print(
     call: &mut Call<'_, '_>,
     fmt: u64,
     size: usize,
     args: Vec<u64>,
-) -> Result<Option<String>, Bad> {
+) -> Result<Result<String, i32>, Bad> {
     let Some(fmt) = format::string(call, fmt, size) else {
         return Err("its format cannot be read".into());
     };
     if fmt.len() >= size {
-        return Ok(None);
+        return Ok(Err(EINVAL));
     }
-    Ok(format::printf(&fmt, args, |addr| format::string(call, addr, LINE).unwrap_or_default()))
+    Ok(format::printf(&fmt, args, |addr| format::byte(call, addr)))
 }
 
 /// Keeps a line, and says how long it is.
-fn trace(call: &mut Call<'_, '_>, line: Option<String>) -> Result<u64, Bad> {
-    let Some(mut line) = line else { return Ok(negative(EINVAL)) };
+fn trace(call: &mut Call<'_, '_>, line: Result<String, i32>) -> Result<u64, Bad> {
+    let mut line = match line {
+        Ok(line) => line,
+        Err(errno) => return Ok(negative(errno)),
+    };
     let mut end = line.len().min(LINE - 1);
     let written = line.len() as u64;
     while !line.is_char_boundary(end) {
@@ -108,7 +110,7 @@ pub(in crate::sched) fn stream_vprintk(call: &mut Call<'_, '_>) -> Result<u64, B
     }
     let Some(args) = words(call, data, len as u32)? else { return Ok(negative(EINVAL)) };
     let line = print(call, fmt, LINE, args)?;
-    let written = line.is_some();
+    let written = line.is_ok();
     let failed = trace(call, line)?;
     Ok(if written { 0 } else { failed })
 }
@@ -117,7 +119,10 @@ pub(in crate::sched) fn stream_vprintk(call: &mut Call<'_, '_>) -> Result<u64, B
 pub(super) fn snprintf(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let [to, room, fmt, data, len] = call.args;
     let Some(args) = words(call, data, len as u32)? else { return Ok(negative(EINVAL)) };
-    let Some(text) = print(call, fmt, LINE, args)? else { return Ok(negative(EINVAL)) };
+    let text = match print(call, fmt, LINE, args)? {
+        Ok(text) => text,
+        Err(errno) => return Ok(negative(errno)),
+    };
     let room = room as u32 as usize;
     if room > 0 {
         let mut bytes = text.as_bytes()[..text.len().min(room - 1)].to_vec();

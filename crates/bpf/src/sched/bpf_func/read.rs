@@ -44,7 +44,7 @@ fn fails(call: &mut Call<'_, '_>, to: u64, size: usize, errno: u64) -> Result<u6
 }
 
 /// `copy_from_kernel_nofault_allowed()`: no user's address, and none that no address can be.
-fn is_kernel(addr: u64) -> bool {
+pub(in crate::sched) fn is_kernel(addr: u64) -> bool {
     addr >> 56 == 0xff
 }
 

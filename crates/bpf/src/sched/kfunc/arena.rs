@@ -1,6 +1,7 @@
 //! Pages of the arena: which are taken, and which are nobody's.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use scxlab_engine::Cpumask;
 use scxlab_engine::flags::errno;
@@ -61,30 +62,78 @@ impl Arena {
     }
 }
 
-/// Pages that nobody has: runs of them, by their first, none next to another.
+/// Pages that were given back, and will be free.
+#[derive(Clone, Debug, Default)]
+pub(in crate::sched) struct FreedPages {
+    /// Theirs, if there are any.
+    arena: Option<Arena>,
+    pages: FreePages,
+}
+
+impl FreedPages {
+    fn push(&mut self, arena: Arena, first: u32, count: u32) {
+        self.arena = Some(arena);
+        self.pages.give(first, count);
+    }
+
+    /// Now they are.
+    pub fn free(&mut self, free: &mut FreePages, memory: &mut Memory) {
+        let Some(arena) = self.arena.take() else { return };
+        for (first, (count, _)) in std::mem::take(&mut self.pages).runs {
+            free.free(memory, arena, first, count);
+        }
+    }
+}
+
+/// Pages that nobody has: `struct range_tree`. Runs of them, none next to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::sched) struct FreePages(BTreeMap<u32, u32>);
+pub(in crate::sched) struct FreePages {
+    /// By their first: how many, and when it became so.
+    runs: BTreeMap<u32, (u32, u64)>,
+    /// By how many there are, the latest of the same length first.
+    by_len: BTreeSet<(u32, Reverse<u64>, u32)>,
+    changes: u64,
+}
 
 impl FreePages {
-    /// So many pages next to each other, the lowest that there are.
+    /// So many pages next to each other, out of the shortest run that has them:
+    /// `range_tree_find()`.
     fn take(&mut self, count: u32) -> Option<u32> {
-        let (&first, _) = self.0.iter().find(|(_, len)| **len >= count)?;
+        let &(_, _, first) = self.by_len.range((count, Reverse(u64::MAX), 0)..).next()?;
         self.take_at(first, count).then_some(first)
+    }
+
+    /// These have no memory any more, and can be taken.
+    fn free(&mut self, memory: &mut Memory, arena: Arena, first: u32, count: u32) {
+        memory.depopulate(arena.region, arena.in_region(first), count as usize);
+        self.give(first, count);
+    }
+
+    fn insert(&mut self, first: u32, len: u32) {
+        self.changes += 1;
+        self.runs.insert(first, (len, self.changes));
+        self.by_len.insert((len, Reverse(self.changes), first));
+    }
+
+    fn remove(&mut self, first: u32) {
+        if let Some((len, change)) = self.runs.remove(&first) {
+            self.by_len.remove(&(len, Reverse(change), first));
+        }
     }
 
     /// These pages, if all of them are free.
     fn take_at(&mut self, first: u32, count: u32) -> bool {
         let Some(end) = first.checked_add(count) else { return false };
-        let Some((&start, &len)) = self.0.range(..=first).next_back() else { return false };
+        let Some((&start, &(len, _))) = self.runs.range(..=first).next_back() else { return false };
         if end > start + len {
             return false;
         }
-        self.0.remove(&start);
+        self.remove(start);
         if start < first {
-            self.0.insert(start, first - start);
+            self.insert(start, first - start);
         }
         if end < start + len {
-            self.0.insert(end, start + len - end);
+            self.insert(end, start + len - end);
         }
         true
     }
@@ -95,17 +144,17 @@ impl FreePages {
         if start == end {
             return;
         }
-        if let Some((&before, &len)) = self.0.range(..start).next_back()
+        if let Some((&before, &(len, _))) = self.runs.range(..start).next_back()
             && before + len >= start
         {
-            self.0.remove(&before);
+            self.remove(before);
             (start, end) = (before, end.max(before + len));
         }
-        while let Some((&next, &len)) = self.0.range(start..=end).next() {
-            self.0.remove(&next);
+        while let Some((&next, &(len, _))) = self.runs.range(start..=end).next() {
+            self.remove(next);
             end = end.max(next + len);
         }
-        self.0.insert(start, end - start);
+        self.insert(start, end - start);
     }
 }
 
@@ -171,13 +220,21 @@ pub(super) fn reserve_pages(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 pub(super) fn free_pages(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let arena = arena(call)?;
     let [_, addr, count, ..] = call.args;
+    // NULL is no page, also where the arena begins there.
+    if addr == 0 {
+        return Ok(0);
+    }
     let first = arena.page_of(addr);
     let end = first.saturating_add(count as u32).min(arena.pages);
     if first < end {
-        let inner = call.inner()?;
         let count = end - first;
-        inner.memory.depopulate(arena.region, arena.in_region(first), count as usize);
-        inner.free_pages.give(first, count);
+        let at_once = call.may_sleep();
+        let inner = call.inner()?;
+        if at_once {
+            inner.free_pages.free(&mut inner.memory, arena, first, count);
+        } else {
+            inner.freed_pages.push(arena, first, count);
+        }
     }
     Ok(0)
 }
@@ -227,6 +284,12 @@ impl Call<'_, '_> {
 mod tests {
     use super::*;
 
+    impl FreePages {
+        fn runs(&self) -> Vec<(u32, u32)> {
+            self.runs.iter().map(|(first, (len, _))| (*first, *len)).collect()
+        }
+    }
+
     #[test]
     fn pages_are_taken_and_given_back() {
         let mut free = FreePages::default();
@@ -237,10 +300,21 @@ mod tests {
         free.give(2, 2);
         assert_eq!(free.take(3), None, "2 and 3, and 8");
         free.give(1, 6);
-        assert_eq!(free.0, BTreeMap::from([(1, 6), (8, 1)]));
+        assert_eq!(free.runs(), [(1, 6), (8, 1)]);
         free.give(7, 1);
-        assert_eq!(free.0, BTreeMap::from([(1, 8)]));
+        assert_eq!(free.runs(), [(1, 8)]);
         free.give(0, 10);
-        assert_eq!((free.take(10), free.0.len()), (Some(0), 0));
+        assert_eq!((free.take(10), free.runs.len(), free.by_len.len()), (Some(0), 0, 0));
+    }
+
+    #[test]
+    fn the_shortest_run_that_fits_is_taken() {
+        let mut free = FreePages::default();
+        for (first, count) in [(0, 8), (10, 2), (20, 3), (30, 2)] {
+            free.give(first, count);
+        }
+        assert_eq!(free.take(1), Some(30), "the later of the two short ones");
+        assert_eq!((free.take(1), free.take(2), free.take(3)), (Some(31), Some(10), Some(20)));
+        assert_eq!((free.take(3), free.runs()), (Some(0), vec![(3, 5)]));
     }
 }

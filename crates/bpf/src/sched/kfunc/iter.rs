@@ -5,6 +5,7 @@ use scxlab_engine::{Slot, Task, flags::errno as number};
 
 use super::negative;
 use crate::machine::{Region, RegionId, address};
+use crate::sched::bpf_func;
 use crate::sched::call::{Bad, Call};
 use crate::sched::object::{Object, of_task};
 
@@ -13,6 +14,7 @@ const MAX_LOOPS: i64 = 8 * 1024 * 1024;
 const MAX_WORDS: u32 = 511;
 const E2BIG: i32 = 7;
 const EFAULT: i32 = 14;
+const ERANGE: i32 = 34;
 /// What tells the region of an iterator: see [`Region::tag`].
 const TAG: u64 = 0x6974_6572 << 32;
 
@@ -65,7 +67,9 @@ pub(super) fn bits_new(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     }
     let mut bits = vec![0; words as usize * 8];
     if call.read(from, &mut bits).is_err() {
-        return Ok(negative(EFAULT));
+        // Of more than a word it is what the read says.
+        let errno = if words == 1 || bpf_func::is_kernel(from) { EFAULT } else { ERANGE };
+        return Ok(negative(errno));
     }
     let region = Region { tag: TAG, ..Region::read_only("the bits of an iterator") };
     let Ok(id) = call.inner()?.memory.alloc(region, bits) else {

@@ -23,7 +23,7 @@ use scxlab_engine::Errno;
 
 pub(super) use self::absent::without_scheduler;
 pub(super) use self::allowed::{Kind, is_allowed, is_of_cpus};
-pub(super) use self::arena::{Arena, FreePages};
+pub(super) use self::arena::{Arena, FreePages, FreedPages};
 pub(super) use self::heap::{OwnType, percpu_obj_of};
 pub(super) use self::put::put_orphans;
 pub(super) use self::report::EventPlaces;

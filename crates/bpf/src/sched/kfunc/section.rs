@@ -23,6 +23,11 @@ impl Sections {
         &self.locks
     }
 
+    /// Whether the program is in none.
+    pub fn are_none(&self) -> bool {
+        self.rcu == 0 && self.preempt == 0 && self.irq.is_empty() && self.locks.is_empty()
+    }
+
     /// What is wrong if the program ends now.
     pub fn left_open(&self) -> Option<&'static str> {
         if !self.locks.is_empty() {
