@@ -135,5 +135,7 @@ fn fill_in(
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let read = input::read(path, limits::FILE);
     let bytes = read.map_err(|err| format!("cannot read it: {}", reason(&err)))?;
-    bytes.ok_or_else(|| format!("it has more than {} bytes", limits::FILE))
+    bytes.ok_or_else(|| {
+        format!("it has more than {} bytes, which is the most of an object", limits::FILE)
+    })
 }

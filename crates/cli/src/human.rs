@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 
 use crate::duration;
 use crate::output::Terminal;
-use crate::report::{InterleavePart, ProgRunPart, RaceSide, Report, StalledPart};
+use crate::report::{InterleavePart, PrintedPart, ProgRunPart, RaceSide, Report, StalledPart};
 
 /// Data races that are shown; the JSON report has more.
 const MOST_RACES: usize = 5;
+/// Lines that programs printed which are shown; the JSON report has more.
+const MOST_PRINTED: usize = 20;
 /// Lost tasks that are explained; the JSON report has all.
 const MOST_EXPLAINED: usize = 3;
 
@@ -54,6 +56,10 @@ pub fn wrap(text: &str, indent: &str, width: usize) -> String {
 pub fn run(title: &str, report: &Report, hints: &Hints, terminal: &Terminal) -> String {
     let mut out = verdict(title, report, terminal);
     let width = terminal.width();
+    for fault in &report.late_faults {
+        let text = format!("When it had ended, which the verdict does not count: {fault}");
+        let _ = write!(out, "\n{}", wrap(&text, "", width));
+    }
     for task in report.stalled.iter().take(MOST_EXPLAINED) {
         out.push('\n');
         out.push_str(&lost_task(task, terminal));
@@ -77,6 +83,7 @@ pub fn run(title: &str, report: &Report, hints: &Hints, terminal: &Terminal) -> 
     for part in &report.prog_runs {
         out.push_str(&wrap(&prog_run(part), "", width));
     }
+    out.push_str(&printed(&report.printed, terminal));
     for (name, content) in &report.maps.0 {
         let _ = write!(out, "\n{}\n{}", terminal.bold(&format!("Map {name}")), map(content));
     }
@@ -84,6 +91,28 @@ pub fn run(title: &str, report: &Report, hints: &Hints, terminal: &Terminal) -> 
         && let Some(dump) = &report.dump
     {
         let _ = write!(out, "\n{}\n{}\n", terminal.bold("Debug dump"), dump.trim_end());
+    }
+    out
+}
+
+/// The last lines that programs printed.
+fn printed(part: &PrintedPart, terminal: &Terminal) -> String {
+    let mut out = String::new();
+    if part.lines.is_empty() {
+        return out;
+    }
+    let all = part.lines.len() as u64 + part.dropped;
+    let last = &part.lines[part.lines.len().saturating_sub(MOST_PRINTED)..];
+    let head = match all - last.len() as u64 {
+        0 => "Printed".to_owned(),
+        _ => format!("Printed: the last {} of {}", last.len(), count(all, "line")),
+    };
+    let _ = writeln!(out, "\n{}", terminal.bold(&head));
+    for line in last {
+        let _ = writeln!(out, "  {}", line.escape_debug());
+    }
+    if all > last.len() as u64 {
+        out.push_str("  --json has more of them.\n");
     }
     out
 }

@@ -40,6 +40,13 @@ pub struct Report {
     /// A compiled scheduler's programs that user space had run, in the order of the command line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prog_runs: Vec<ProgRunPart>,
+    /// What programs of a compiled scheduler did on the engine that no kernel would let them do, when
+    /// the scheduler had ended: in `ops.exit`, say.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub late_faults: Vec<String>,
+    /// What programs of a compiled scheduler printed on the engine.
+    #[serde(skip_serializing_if = "PrintedPart::is_empty")]
+    pub printed: PrintedPart,
     /// A compiled scheduler's maps that were asked for.
     #[serde(skip_serializing_if = "Pairs::is_empty")]
     pub maps: Pairs<serde_json::Value>,
@@ -234,6 +241,21 @@ pub struct ProgRunPart {
     pub context: Option<String>,
 }
 
+/// What programs printed with `bpf_printk()`.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct PrintedPart {
+    /// Lines that are not here any more.
+    pub dropped: u64,
+    /// The last 65536, oldest first.
+    pub lines: Vec<String>,
+}
+
+impl PrintedPart {
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+}
+
 /// An object whose keys are data, in a given order.
 #[derive(Clone, Debug)]
 pub struct Pairs<T>(pub Vec<(String, T)>);
@@ -306,6 +328,8 @@ impl Report {
             counters: Pairs(outcome.counters.clone()),
             events: Pairs(events.collect()),
             prog_runs: outcome.prog_runs.clone(),
+            late_faults: outcome.late_faults.clone(),
+            printed: PrintedPart { dropped: outcome.printed.0, lines: outcome.printed.1.clone() },
             maps: Pairs(outcome.maps.clone()),
             interleave: InterleavePart::new(plan, outcome),
             workload: plan.workload.clone(),

@@ -41,7 +41,8 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Status, Failure> {
         terminal.print(&text);
     }
     json.write(&report, terminal)?;
-    Ok(if report.ejected() { Status::Failed } else { Status::Fine })
+    let failed = report.ejected() || !report.late_faults.is_empty();
+    Ok(if failed { Status::Failed } else { Status::Fine })
 }
 
 /// Opens the files that the run writes. None of them may be another one or the workload.

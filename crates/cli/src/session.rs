@@ -56,6 +56,10 @@ pub struct Outcome {
     pub maps: Vec<(String, serde_json::Value)>,
     /// The programs that user space had run.
     pub prog_runs: Vec<ProgRunPart>,
+    /// What programs of a compiled one did wrong when it had ended.
+    pub late_faults: Vec<String>,
+    /// How many lines went, and the last that programs printed.
+    pub printed: (u64, Vec<String>),
     /// The data races of a compiled one that were seen, and how many more there are.
     pub races: (Vec<Race>, u64),
     /// The kernel's.
@@ -113,6 +117,7 @@ impl<'a> Session<'a> {
             prog_runs.run(&mut engine, sched);
             observe(&mut engine, observer)?;
         }
+        // What was counted until here, while its tasks were there; a loader reads maps after ops.exit.
         let mut outcome = snapshot(&engine, plan, sched);
         engine.detach(sched);
         let last = engine.now() + PARTING;
@@ -120,6 +125,13 @@ impl<'a> Session<'a> {
             let until = engine.now() + SLICE;
             run_slice(&mut engine, until, |engine| engine.is_gone(sched));
             observe(&mut engine, observer)?;
+        }
+        outcome.maps = maps(&engine, plan, sched);
+        if let Some(compiled) = &plan.compiled {
+            let state = engine.scheduler_state(sched);
+            outcome.late_faults = compiled.late_faults(state).to_vec();
+            let (dropped, lines) = compiled.printed(state);
+            outcome.printed = (dropped, lines.map(str::to_owned).collect());
         }
         outcome.prog_runs = prog_runs.finish();
         outcome.exit = engine.exit_info(sched).cloned().unwrap_or_default();
@@ -152,8 +164,10 @@ fn snapshot(engine: &Engine, plan: &Plan, sched: SchedId) -> Outcome {
         lost: engine.lost_tasks(),
         tids: engine.tid_table().map_or(0, |table| table.len() as u64),
         counters: counters(engine, plan, sched),
-        maps: maps(engine, plan, sched),
+        maps: Vec::new(),
         prog_runs: Vec::new(),
+        late_faults: Vec::new(),
+        printed: (0, Vec::new()),
         races: races(engine, plan, sched),
         events: engine.event_counters(sched),
     }
@@ -176,7 +190,10 @@ fn races(engine: &Engine, plan: &Plan, sched: SchedId) -> (Vec<Race>, u64) {
 fn maps(engine: &Engine, plan: &Plan, sched: SchedId) -> Vec<(String, serde_json::Value)> {
     let Some(compiled) = &plan.compiled else { return Vec::new() };
     let state = engine.scheduler_state(sched);
-    let all = plan.dump_map.iter().map(|name| {
+    let mut names: Vec<_> = plan.dump_map.iter().collect();
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(*name));
+    let all = names.into_iter().map(|name| {
         let dump = compiled.dump_map(state, name, maps::MOST);
         (name.clone(), dump.map_or(serde_json::Value::Null, |dump| maps::json(&dump, engine)))
     });

@@ -143,6 +143,26 @@ fn a_map_is_reported_by_its_types() {
     assert!(err.contains("there is no such map") && err.contains("task_slots"), "{err}");
 }
 
+/// A loader reads its maps when the scheduler has ended, and so does the report.
+#[test]
+fn what_comes_with_the_end_is_reported() {
+    let late = object("late");
+    let args = [&[&*late, "--dump-map", ".bss", "--dump-map", ".bss"], SHORT].concat();
+    let (status, seen) = report(&args);
+    assert_eq!((status, &seen["maps"][".bss"]["ended"]), (Some(0), &1.into()));
+    assert_eq!(seen["printed"]["lines"], serde_json::json!(["ended with kind 64"]));
+    assert_eq!(seen["late_faults"], Value::Null);
+    // What no kernel would let a program do fails, also when the scheduler has ended well.
+    let args = [&[&*late, "--set", "fault=true"], SHORT].concat();
+    let (status, seen) = report(&args);
+    assert_eq!((status, &seen["exit"]["kind"]), (Some(1), &64.into()));
+    let faults = seen["late_faults"].to_string();
+    assert!(faults.contains("ops.exit: invalid write of 8 bytes at 0x1234567"), "{faults}");
+    let output = scxlab(&[&["run"], &args[..]].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("When it had ended") && text.contains("  ended with kind 64"), "{text}");
+}
+
 /// Programs at tracepoints see what the engine counts, and ones that user space runs do what they do
 /// in the order of the time, whatever that of the command line.
 #[test]

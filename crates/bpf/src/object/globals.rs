@@ -228,7 +228,7 @@ fn element(btf: &Btf, whole: &Place, index: &str) -> Result<Place, String> {
     let Type::Array(array) = btf.ty(ty) else {
         return Err(format!("`[{index}]`: what is before it is no array"));
     };
-    let i: u32 = index.parse().map_err(|err| format!("`[{index}]`: no index: {err}"))?;
+    let i: u32 = index.parse().map_err(|_| format!("`[{index}]` is no index"))?;
     let size = btf.size_of(array.element).map_err(|err| err.to_string())?;
     // One that was given another length has it in its size: its type is as it was compiled.
     let len = whole.size.checked_div(size).unwrap_or(array.len);

@@ -81,6 +81,9 @@ pub fn encode(btf: &Btf, ty: TypeId, value: &str) -> Result<Vec<u8>, String> {
     {
         return elements(btf, (array.element, array.len), list);
     }
+    if matches!(ty, Type::Array(_)) && value.starts_with('[') {
+        return Err(format!("`{value}` is a list without its end"));
+    }
     let size = btf.size_of(id).map_err(|err| err.to_string())? as usize;
     let bytes = |number: i128| number.to_le_bytes()[..size.min(16)].to_vec();
     let e = if let Type::Enum(e) = ty { Some(e) } else { None };

@@ -60,6 +60,12 @@ impl BpfScheduler {
         let log = inner(state).map(|inner| &inner.log);
         (log.map_or(0, |log| log.dropped()), log.into_iter().flat_map(|log| log.lines()))
     }
+
+    /// What programs did that no kernel would let them do, when the scheduler had already ended: in
+    /// `ops.exit`, say. The first 8.
+    pub fn late_faults<'a>(&self, state: &'a dyn scxlab_engine::State) -> &'a [String] {
+        inner(state).map_or(&[], |inner| &inner.late_faults)
+    }
 }
 
 pub(super) fn inner(state: &dyn scxlab_engine::State) -> Option<&Inner> {

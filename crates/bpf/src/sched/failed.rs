@@ -1,5 +1,7 @@
 //! Why an operation does not come to its end.
 
+use std::fmt;
+
 use crate::machine::{Denied, Fault, Full};
 
 /// The state is not there. An engine that gives it back as it got it never has this said.
@@ -27,6 +29,15 @@ pub(super) enum Failed {
     Fault(Box<Fault>),
     /// Something else, as a sentence.
     Other(String),
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(fault) => fault.fmt(f),
+            Self::Other(why) => f.write_str(why),
+        }
+    }
 }
 
 /// What is wrong with a call of the kernel.

@@ -185,15 +185,11 @@ impl Call<'_, '_> {
 /// What memory an instruction accesses: address, bytes, how.
 fn accessed(insn: Insn, regs: &[u64; 11]) -> Option<(u64, u64, Kind)> {
     const LOAD_ACQ: i32 = 0x100;
-    const STORE_REL: i32 = 0x110;
     let (reg, kind) = match (insn.class(), insn.mode()) {
         (1, MEM | MEMSX) => (insn.src, Kind::Read),
         (2 | 3, MEM) => (insn.dst, Kind::Write),
-        (3, ATOMIC) => match insn.imm {
-            LOAD_ACQ => (insn.src, Kind::AtomicRead),
-            STORE_REL => (insn.dst, Kind::AtomicWrite),
-            _ => (insn.dst, Kind::AtomicWrite),
-        },
+        (3, ATOMIC) if insn.imm == LOAD_ACQ => (insn.src, Kind::AtomicRead),
+        (3, ATOMIC) => (insn.dst, Kind::AtomicWrite),
         _ => return None,
     };
     let addr = regs.get(usize::from(reg))?.wrapping_add(i64::from(insn.off) as u64);

@@ -6,12 +6,15 @@ use scxlab_engine::{
 };
 
 use super::BpfScheduler;
-use super::call::{Arg, Failed};
+use super::call::Arg;
 use super::state::State;
 use crate::Image;
 use crate::abi::Version;
 use crate::image::StructOps;
 use crate::machine::NoKernel;
+
+/// How many faults of a scheduler that has ended are kept.
+const MOST_LATE_FAULTS: usize = 8;
 
 macro_rules! operations {
     ($($op:ident = $cpu:literal $cid:literal $set:ident,)*) => {
@@ -163,6 +166,17 @@ impl Programs {
     }
 }
 
+/// Ends the scheduler with what a program did. If it has ended, which nothing on a kernel does to a
+/// program that was verified, the report still has it.
+pub(super) fn faulted(cx: &mut Cx<'_>, what: String) {
+    if !cx.fault(what.as_str())
+        && let Some(inner) = cx.state::<State>().and_then(|state| state.0.as_mut())
+        && inner.late_faults.len() < MOST_LATE_FAULTS
+    {
+        inner.late_faults.push(what);
+    }
+}
+
 impl BpfScheduler {
     /// Runs an operation. What goes wrong ends the scheduler, and gives nothing.
     fn op<'r>(&self, cx: &mut Cx<'r>, op: Op, args: &[Arg<'_, 'r>]) -> Option<u64> {
@@ -180,12 +194,8 @@ impl BpfScheduler {
     ) -> Option<u64> {
         match self.run(cx, program, args) {
             Ok(value) => Some(value),
-            Err(Failed::Fault(fault)) => {
-                cx.fault(format!("{form}{name}: {fault}"));
-                None
-            }
-            Err(Failed::Other(why)) => {
-                cx.fault(format!("{form}{name}: {why}"));
+            Err(failed) => {
+                faulted(cx, format!("{form}{name}: {failed}"));
                 None
             }
         }
@@ -329,11 +339,7 @@ impl Scheduler for BpfScheduler {
     }
     fn timer(&self, cx: &mut Cx<'_>, cookie: u32) {
         if let Err((name, failed)) = self.timer_fires(cx, cookie) {
-            let why = match failed {
-                Failed::Fault(fault) => fault.to_string(),
-                Failed::Other(why) => why,
-            };
-            cx.fault(format!("the timer callback {name}: {why}"));
+            faulted(cx, format!("the timer callback {name}: {failed}"));
         }
     }
     fn update_idle(&self, cx: &mut Cx<'_>, cpu: CpuId, idle: bool) {

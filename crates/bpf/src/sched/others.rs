@@ -187,7 +187,7 @@ impl BpfScheduler {
             Ok(value) => Ok(ProgRun { retval: value as u32, context: left }),
             Err(failed) => {
                 let err = ProgRunError::from(failed);
-                cx.fault(format!("the program {name}: {err}"));
+                ops::faulted(cx, format!("the program {name}: {err}"));
                 Err(err)
             }
         }
@@ -202,7 +202,7 @@ impl BpfScheduler {
             if let Err(failed) = self.at_tracepoint(cx, function, at) {
                 let name = &self.code.functions()[function].name;
                 let why = ProgRunError::from(failed);
-                cx.fault(format!("the program {name}: {why}"));
+                ops::faulted(cx, format!("the program {name}: {why}"));
             }
         }
     }

@@ -62,6 +62,8 @@ pub(super) struct Inner {
     pub random: Option<u64>,
     /// What programs printed.
     pub log: Log,
+    /// What programs did wrong when the scheduler had ended; the first of it.
+    pub late_faults: Vec<String>,
     pub timers: Timers,
     /// What is known of data races, if they are looked for.
     pub races: Option<Box<Races>>,
@@ -117,6 +119,7 @@ impl Inner {
             running: 0,
             random: None,
             log: Log::default(),
+            late_faults: Vec::new(),
             timers: Timers::default(),
             races: None,
         }

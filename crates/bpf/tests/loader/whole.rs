@@ -262,7 +262,7 @@ fn what_cannot_be_set_is_told_with_what_there_is() {
         ("batch.most", "1", "`.most`: what is before it has no members"),
         ("batch[0]", "1", "`[0]`: what is before it is no array"),
         ("limits.table[3]", "1", "`[3]`: it has 3 elements"),
-        ("limits.table[x]", "1", "`[x]`: no index"),
+        ("limits.table[x]", "1", "`[x]` is no index"),
         ("limits.table[1", "1", "neither .member nor [index]"),
         ("limits", "1", "only numbers"),
         ("limits.table", "1", "only numbers"),

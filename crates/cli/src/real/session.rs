@@ -16,7 +16,8 @@ use crate::output::{Terminal, aside};
 use crate::prog_run::{ProgRun, hex};
 use crate::progress::Progress;
 use crate::report::{
-    ExitPart, Pairs, ProgRunPart, Report, SchedulerPart, StalledPart, TasksPart, TidPart,
+    ExitPart, Pairs, PrintedPart, ProgRunPart, Report, SchedulerPart, StalledPart, TasksPart,
+    TidPart,
 };
 use crate::status::Failure;
 
@@ -274,6 +275,8 @@ impl Outcome {
             counters: Pairs(counters.into_iter().collect()),
             events: Pairs(events.into_iter().collect()),
             prog_runs,
+            late_faults: Vec::new(),
+            printed: PrintedPart::default(),
             maps: Pairs(Vec::new()),
             interleave: None,
             workload: plan.workload.clone(),

@@ -473,7 +473,9 @@ fn check_ops(ops: &Ops) -> Result<(), AttachError> {
         return Err(AttachError::NotModelled("a dispatch buffer of over 1048576 slots"));
     }
     if !OpsFlags::all().contains(ops.flags) {
-        return Err(AttachError::errno(errno::EINVAL, "unknown bits in ops.flags"));
+        let unknown = ops.flags.difference(OpsFlags::all()).bits();
+        let what = format!("unknown bits {unknown:#x} in ops.flags");
+        return Err(AttachError::errno(errno::EINVAL, what));
     }
     Ok(())
 }

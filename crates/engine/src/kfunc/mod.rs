@@ -100,9 +100,9 @@ impl<'r> Cx<'r> {
     }
 
     /// Ends the scheduler with an error of the core's (`SCX_EXIT_ERROR`): one of its programs did
-    /// what no kernel would let it do.
-    pub fn fault(&mut self, msg: impl Into<String>) {
-        self.error_kind(ExitKind::Error, msg.into());
+    /// what no kernel would let it do. Whether this is why: one that has ended keeps its reason.
+    pub fn fault(&mut self, msg: impl Into<String>) -> bool {
+        self.error_kind(ExitKind::Error, msg.into())
     }
 
     /// Writes `p->scx.slice`, as a program may that has the task at hand, whoever's it is.
@@ -150,9 +150,9 @@ impl<'r> Cx<'r> {
         sch.parent().is_some() || self.core.root == Some(self.sched)
     }
 
-    fn error_kind(&mut self, kind: ExitKind, msg: String) {
+    fn error_kind(&mut self, kind: ExitKind, msg: String) -> bool {
         let cpu = self.core.this_cpu.0 as i32;
-        self.core.scx_exit(self.sched, kind, 0, cpu, msg);
+        self.core.scx_exit(self.sched, kind, 0, cpu, msg)
     }
 
     /// Whether the operation may call a function of these groups; if not, that ends the scheduler.

@@ -228,7 +228,7 @@ fn check(def: &image::Map) -> Result<(), Created> {
         other => return lacking(format!("the engine has no maps of type {}", other.0)),
     };
     if def.flags & !flags != 0 {
-        return invalid(&format!("its flags {:#x} are not all known", def.flags & !flags));
+        return invalid(&format!("it has the unknown flags {:#x}", def.flags & !flags));
     }
     if def.flags & RDONLY_PROG != 0 && def.flags & WRONLY_PROG != 0 {
         return invalid("programs may not only read it and only write it");
