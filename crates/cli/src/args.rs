@@ -105,7 +105,7 @@ pub struct RunArgs {
     /// kernel), instructions (anywhere; data races are reported); engine only [default: off]
     #[arg(long, value_name = "off|calls|instructions")]
     pub interleave: Option<Interleave>,
-    /// Report what a map of a compiled scheduler has in the end, by its types; engine only; may be
+    /// Report what a map of a compiled scheduler has after ops.exit, by its types; engine only; may be
     /// repeated. The variables of a section are one: .bss, .data
     #[arg(long, value_name = "MAP")]
     pub dump_map: Vec<String>,

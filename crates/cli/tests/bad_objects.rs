@@ -204,7 +204,7 @@ fn a_million_maps() {
     // As many that are declared.
     for (count, message) in [
         (100_000, "maps: 100000 are more than 4096"),
-        (1_000_000, "it has more than 67108864 bytes"),
+        (1_000_000, "it has more than 67108864 bytes, which is the most of an object"),
     ] {
         let mut many = schedulers(&["good"]);
         let int = many.btf.int("int", 4, true);
