@@ -5,6 +5,7 @@
 //! workload played by [`play`]. [`run`] is one scheduler under one workload, [`claims`] the contract,
 //! [`cost`] what tids cost, [`test_run`] what the kernel makes of programs without an object.
 
+pub mod affinity;
 pub mod attached;
 pub mod claims;
 pub mod cost;

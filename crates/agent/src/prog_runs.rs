@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use anyhow::Result;
 use scxlab_protocol::{Bytes, ProgRun, Record};
 
+use crate::affinity;
 use crate::object::{Loaded, Opened, Wrong};
 use crate::report::Report;
 
@@ -62,24 +61,13 @@ impl<'a> ProgRuns<'a> {
         {
             self.waiting.remove(0);
             let mut context = asked.context.0.clone();
-            let retval = on_the_first_cpu(|| loaded.run(&asked.name, &mut context))??;
+            // There are programs that want to run on a CPU that they are told; on the engine too it is
+            // the first.
+            let cpus = affinity::allowed()?;
+            let first = &cpus[..cpus.len().min(1)];
+            let retval = affinity::on(first, || loaded.run(&asked.name, &mut context))??;
             report.say(&Record::ProgRan { number, at_ns: now, retval, context: Bytes(context) });
         }
         Ok(())
     }
-}
-
-/// Does something on the first of the CPUs that this thread may use: there are programs that want to
-/// run on one that they are told, and on the engine too it is the first.
-fn on_the_first_cpu<R>(f: impl FnOnce() -> R) -> Result<R> {
-    const SELF: Pid = Pid::from_raw(0);
-    let mine = sched_getaffinity(SELF).context("the CPUs that this may run on")?;
-    let mut first = CpuSet::new();
-    let cpu = (0..CpuSet::count()).find(|&cpu| mine.is_set(cpu) == Ok(true));
-    cpu.map_or(Ok(()), |cpu| first.set(cpu))
-        .and_then(|()| sched_setaffinity(SELF, &first))
-        .context("it cannot run on the first CPU alone")?;
-    let result = f();
-    sched_setaffinity(SELF, &mine).context("it cannot run on its CPUs again")?;
-    Ok(result)
 }

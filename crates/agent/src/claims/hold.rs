@@ -1,21 +1,24 @@
 //! C6: a task dies while a reader has it.
 
+use std::slice;
 use std::sync::mpsc::channel;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use nix::unistd::gettid;
 
 use super::lab::Lab;
 use super::programs::Programs;
 use super::{Broken, came_up, holds};
+use crate::affinity;
 use crate::attached::{Attached, wait_for};
 
 /// How often a task dies so.
 const ROUNDS: u64 = 5;
 
-/// How often each of them is given the time to. A machine with few CPUs, and those slow ones, may
-/// run the reader and not who has to die.
+/// How often each of them is given the time to, of which a slow machine may take too much for
+/// something else.
 const TRIES: u64 = 3;
 
 /// How long the task may take to die.
@@ -27,9 +30,14 @@ pub(super) fn check(
     programs: &mut Programs,
 ) -> Result<Result<String>> {
     lab.doing("checking C6: tasks that die in a reader's section");
+    let cpus = affinity::allowed()?;
+    let Some((reader, others)) = cpus.split_last().filter(|(_, others)| !others.is_empty()) else {
+        return Ok(Err(anyhow!("it takes two CPUs: a task dies on one while the other one reads")));
+    };
+    let cpus = Cpus { reader: slice::from_ref(reader), others };
     let mut least = u64::MAX;
     for _ in 0..ROUNDS {
-        match tries(attached, programs)? {
+        match tries(&cpus, attached, programs)? {
             Ok(dead_for_ns) => least = least.min(dead_for_ns),
             Err(broken) => return Ok(Err(broken)),
         }
@@ -41,24 +49,52 @@ pub(super) fn check(
     )))
 }
 
+/// Nobody else gets the reader's CPU: who is to die, or sees to it, might be queued there, and would
+/// have to wait for the reader's end.
+struct Cpus<'a> {
+    reader: &'a [usize],
+    others: &'a [usize],
+}
+
 /// One round, and others in its stead as long as nothing comes up.
-fn tries(attached: &mut Attached, programs: &mut Programs) -> Result<Result<u64>> {
+fn tries(cpus: &Cpus<'_>, attached: &mut Attached, programs: &mut Programs) -> Result<Result<u64>> {
     for _ in 1..TRIES {
-        match round(attached, programs)? {
+        match round(cpus, attached, programs)? {
             Err(why) if !why.is::<Broken>() => {}
             shown => return Ok(shown),
         }
     }
-    round(attached, programs)
+    round(cpus, attached, programs)
 }
 
 /// How long the reader went on with the dead task, in ns.
-fn round(attached: &mut Attached, programs: &mut Programs) -> Result<Result<u64>> {
+fn round(cpus: &Cpus<'_>, attached: &mut Attached, programs: &mut Programs) -> Result<Result<u64>> {
+    let (victim, killer, tid) = affinity::on(cpus.others, || start(programs))??;
+    let mut words = [tid, MOST_NS, 0, 0, 0, 0];
+    affinity::on(cpus.reader, || call(attached, &mut words))??;
+    let [.., found, dead_for_ns, intact, freed] = words;
+    for thread in [killer, victim] {
+        thread.join().map_err(|_| anyhow!("a thread panicked"))?;
+    }
+    // That a lookup finds a task which lives is C3; this one may have died before the reader came.
+    if let Err(why) = came_up(found != 0, || format!("the reader did not find tid {tid}")) {
+        return Ok(Err(why));
+    }
+    let was_freed = || attached.loaded.number("held_freed_at").is_some_and(|at| at != 0);
+    let freed_later = wait_for(was_freed).is_ok();
+    let checked = came_up(dead_for_ns > 0, || format!("tid {tid} did not die in the section"))
+        .and_then(|()| holds(freed == 0, || format!("tid {tid} was freed in the section")))
+        .and_then(|()| holds(intact != 0, || format!("tid {tid} is not itself any more")))
+        .and_then(|()| holds(freed_later, || format!("tid {tid} was not freed after the section")));
+    Ok(checked.map(|()| dead_for_ns))
+}
+
+/// A thread that is going to die, the one that sees to it in a while, and the tid of the first.
+fn start(programs: &mut Programs) -> Result<(JoinHandle<()>, JoinHandle<()>, u64)> {
     let (to_us, from_victim) = channel();
     let (to_victim, from_us) = channel::<()>();
     let victim = thread::spawn(move || {
-        // SAFETY: it has no preconditions.
-        let _ = to_us.send(unsafe { libc::gettid() });
+        let _ = to_us.send(gettid().as_raw());
         let _ = from_us.recv();
     });
     let pid = from_victim.recv()?;
@@ -67,20 +103,7 @@ fn round(attached: &mut Attached, programs: &mut Programs) -> Result<Result<u64>
         thread::sleep(Duration::from_millis(50));
         drop(to_victim);
     });
-    let mut words = [tid, MOST_NS, 0, 0, 0, 0];
-    call(attached, &mut words)?;
-    let [.., found, dead_for_ns, intact, freed] = words;
-    for thread in [killer, victim] {
-        thread.join().map_err(|_| anyhow!("a thread panicked"))?;
-    }
-    let was_freed = || attached.loaded.number("held_freed_at").is_some_and(|at| at != 0);
-    let freed_later = wait_for(was_freed).is_ok();
-    let checked = holds(found != 0, || format!("the lookup did not find tid {tid}"))
-        .and_then(|()| came_up(dead_for_ns > 0, || format!("tid {tid} did not die in the section")))
-        .and_then(|()| holds(freed == 0, || format!("tid {tid} was freed in the section")))
-        .and_then(|()| holds(intact != 0, || format!("tid {tid} is not itself any more")))
-        .and_then(|()| holds(freed_later, || format!("tid {tid} was not freed after the section")));
-    Ok(checked.map(|()| dead_for_ns))
+    Ok((victim, killer, tid))
 }
 
 /// Runs the program with its context, `struct held`.
