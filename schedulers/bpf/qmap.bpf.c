@@ -52,6 +52,8 @@ enum {
 	MAX_CPUS = 1024,
 	/* For the verifier, to which a loop has to end. */
 	MANY = 1 << 22,
+	ALLOC_TRIES = 10000,
+	ALLOC_NS = 100000000,
 };
 
 struct fifo;
@@ -534,9 +536,26 @@ void BPF_STRUCT_OPS(qmap_dump_task, struct scx_dump_ctx *dctx, struct task_struc
 		scx_bpf_dump("QMAP: force_local=%d", ctx_at(tctx)->force_local);
 }
 
-s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init)
+/*
+ * Linux takes the pages of an arena under a spin lock, and so waits for no other: where another CPU
+ * frees memory at that moment it gives none (7.1 and 7.2: arena_alloc_pages() in kernel/bpf/arena.c,
+ * alloc_pages_nolock() in mm/page_alloc.c). A moment later there may be some.
+ */
+static __always_inline void alloc_slab(struct slab *slab)
 {
 	u32 pages = ((u64)max_tasks * sizeof(struct task_ctx) + PAGE_BYTES - 1) / PAGE_BYTES;
+	u64 start = bpf_ktime_get_ns();
+
+	/* It stays when the scheduler is detached, and is there when it is attached again. */
+	bpf_repeat(ALLOC_TRIES) {
+		if (slab->ctxs || bpf_ktime_get_ns() - start > ALLOC_NS)
+			break;
+		slab->ctxs = bpf_arena_alloc_pages(&arena, NULL, pages, -1, 0);
+	}
+}
+
+s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init)
+{
 	u32 i, nr_cpus = scx_bpf_nr_cpu_ids();
 	const struct cpumask *online;
 	struct slab *slab = slab_at();
@@ -545,9 +564,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(qmap_init)
 		scx_bpf_error("%u CPUs, and room for %d", nr_cpus, MAX_CPUS);
 		return -EINVAL;
 	}
-	/* It stays when the scheduler is detached, and is there when it is attached again. */
-	if (!slab->ctxs)
-		slab->ctxs = bpf_arena_alloc_pages(&arena, NULL, pages, -1, 0);
+	alloc_slab(slab);
 	if (!slab->ctxs) {
 		scx_bpf_error("no memory for %u task contexts", max_tasks);
 		return -ENOMEM;
