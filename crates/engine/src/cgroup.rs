@@ -3,7 +3,6 @@
 use crate::engine::Engine;
 use crate::ext::sched::SchedIdx;
 use crate::ext::tracepoint::{Tracepoint, TracepointSet};
-use crate::flags::DeqFlags;
 use crate::kfunc::Op;
 use crate::ops::OpSet;
 use crate::task::TaskIdx;
@@ -94,6 +93,39 @@ impl Cgroups {
         false
     }
 
+    /// All, parents before what is below them: `css_for_each_descendant_pre()`.
+    fn pre_order(&self) -> Vec<u32> {
+        self.depth_first(false)
+    }
+
+    /// All, what is below before its parents: `css_for_each_descendant_post()`.
+    fn post_order(&self) -> Vec<u32> {
+        let mut all = self.depth_first(true);
+        all.reverse();
+        all
+    }
+
+    /// All, parents first, and of the children of one the oldest or the youngest first.
+    fn depth_first(&self, youngest_first: bool) -> Vec<u32> {
+        let mut children = vec![Vec::new(); self.all.len()];
+        for cgroup in 0..self.all.len() as u32 {
+            if let Some(parent) = self.parent(cgroup) {
+                children[parent as usize].push(cgroup);
+            }
+        }
+        let mut all = Vec::with_capacity(self.all.len());
+        let mut open = vec![0];
+        while let Some(cgroup) = open.pop() {
+            all.push(cgroup);
+            let mut below = std::mem::take(&mut children[cgroup as usize]);
+            if !youngest_first {
+                below.reverse();
+            }
+            open.extend(below);
+        }
+        all
+    }
+
     /// `set_cgroup_sched()`: for `cgroup` and all below it.
     pub fn set_sched_below(&mut self, cgroup: u32, sched: Option<SchedIdx>) {
         for i in 0..self.all.len() as u32 {
@@ -116,7 +148,7 @@ impl Engine {
 
     /// `scx_cgroup_init()`: parents before children; whether all succeeded.
     pub(crate) fn cgroup_init_all(&mut self, sched: SchedIdx) -> bool {
-        for cgroup in 0..self.cgroups.all.len() as u32 {
+        for cgroup in self.cgroups.pre_order() {
             let id = self.cgroups.id(cgroup);
             if self.sch(sched).has(OpSet::CGROUP_INIT) {
                 let result = self.call(sched, Op::CgroupInit, |ops, cx| ops.cgroup_init(cx, id));
@@ -133,12 +165,12 @@ impl Engine {
 
     /// `scx_cgroup_exit()`: children before parents.
     pub(crate) fn cgroup_exit_all(&mut self, sched: SchedIdx) {
-        for cgroup in (0..self.cgroups.all.len()).rev() {
-            if !std::mem::take(&mut self.cgroups.all[cgroup].inited) {
+        for cgroup in self.cgroups.post_order() {
+            if !std::mem::take(&mut self.cgroups.all[cgroup as usize].inited) {
                 continue;
             }
             if self.sch(sched).ops.implements.contains(OpSet::CGROUP_EXIT) {
-                let id = self.cgroups.id(cgroup as u32);
+                let id = self.cgroups.id(cgroup);
                 self.call(sched, Op::CgroupExit, |ops, cx| ops.cgroup_exit(cx, id));
             }
         }
@@ -165,8 +197,7 @@ impl Engine {
                 return;
             }
         }
-        let class = self.p(p).sched_class();
-        self.sched_change(p, class, DeqFlags::MOVE, |engine| {
+        self.sched_move_task(self.task_cpu(p), p, |engine| {
             engine.p_mut(p).cgroup = to;
             if let Some(root) = root
                 && engine.sch(root).has(OpSet::CGROUP_MOVE)
@@ -203,5 +234,13 @@ mod tests {
         cgroups.set_sched_below(2, Some(SchedIdx(1)));
         assert_eq!(cgroups.sched(c), Some(SchedIdx(1)));
         assert_eq!(cgroups.sched(d), None);
+    }
+
+    #[test]
+    fn all_are_visited_as_a_tree() {
+        let cgroups = Cgroups::new(&["/p".into(), "/r".into(), "/p/q".into(), "/s".into()]);
+        let paths = |order: Vec<u32>| order.iter().map(|&c| cgroups.path(c)).collect::<Vec<_>>();
+        assert_eq!(paths(cgroups.pre_order()), ["/", "/p", "/p/q", "/r", "/s"]);
+        assert_eq!(paths(cgroups.post_order()), ["/p/q", "/p", "/r", "/s", "/"]);
     }
 }

@@ -370,6 +370,14 @@ impl Engine {
         self.rq(self.task_cpu(p)).curr == p
     }
 
+    /// `p->migration_disabled` as the core finds it. A program keeps the task that it runs on where it
+    /// is: `__bpf_prog_enter()`, with `CONFIG_PREEMPT_RCU`.
+    pub(crate) fn migration_disabled(&self, p: TaskIdx) -> u32 {
+        let program_runs = self.readers > self.readers_before;
+        let on_it = program_runs && self.rq(self.this_cpu).curr == p;
+        self.p(p).migration_disabled + u32::from(on_it)
+    }
+
     pub(crate) fn nr_cpus(&self) -> usize {
         self.config.cpus
     }

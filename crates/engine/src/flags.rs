@@ -258,6 +258,8 @@ pub mod state {
 pub mod rqf {
     /// The scheduler considers the CPU online.
     pub const ONLINE: u32 = 1 << 0;
+    /// The tick may stop: the current task has an infinite slice.
+    pub const CAN_STOP_TICK: u32 = 1 << 1;
     /// Deferred work waits for the end of the pick.
     pub const BAL_CB_PENDING: u32 = 1 << 6;
     /// A wakeup is enqueueing.

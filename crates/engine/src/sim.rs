@@ -30,6 +30,8 @@ pub(crate) enum Act {
     ExecDone { entry: Pc, name: Index, nonleader: bool },
     /// `do_exit()` begins: `PF_EXITING`.
     ExitBegin { group: bool },
+    /// `sched_autogroup_exit_task()`.
+    ExitGroup,
     /// `exit_notify()`.
     ExitNotify,
     /// `do_task_dead()`.

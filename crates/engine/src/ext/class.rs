@@ -4,6 +4,7 @@ use super::dispatch::Verdict;
 use super::sched::SchedIdx;
 use crate::CpuId;
 use crate::engine::{EnableState, Engine};
+use crate::flags::SCX_SLICE_INF;
 use crate::flags::{DeqFlags, DsqId, EnqFlags, OpsFlags, PickIdleFlags, WakeFlags, ent, rqf};
 use crate::kfunc::Op;
 use crate::ops::OpSet;
@@ -126,6 +127,9 @@ impl Engine {
             });
         }
         self.clr_task_runnable(cpu, p, true);
+        let endless = self.p(p).scx.slice == SCX_SLICE_INF;
+        let flags = &mut self.rq_mut(cpu).scx.flags;
+        *flags = *flags & !rqf::CAN_STOP_TICK | if endless { rqf::CAN_STOP_TICK } else { 0 };
     }
 
     /// `put_prev_task_scx()`.

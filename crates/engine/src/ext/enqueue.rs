@@ -76,7 +76,7 @@ impl Engine {
             self.enqueue_refilled(sched, self.local_dsq(cpu), p, enq);
             return;
         }
-        let pinned = self.p(p).migration_disabled > 0;
+        let pinned = self.migration_disabled(p) > 0;
         if pinned && !self.sch(sched).flag(OpsFlags::ENQ_MIGRATION_DISABLED) {
             self.sch_mut(sched).events.enq_skip_migration_disabled += 1;
             self.enqueue_refilled(sched, self.local_dsq(cpu), p, enq);

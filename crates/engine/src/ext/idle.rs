@@ -139,9 +139,8 @@ impl Engine {
         flags: PickIdleFlags,
     ) -> Option<CpuId> {
         let task = self.p(p);
-        // is_bpf_migration_disabled(), with CONFIG_PREEMPT_RCU.
-        let pinned =
-            task.migration_disabled > 0 && (task.migration_disabled > 1 || !self.is_current(p));
+        // is_bpf_migration_disabled(): what the program's own prolog has added does not count.
+        let pinned = task.migration_disabled > 0;
         if !pinned && task.cpus_ptr().weight() > 1 {
             return self.select_cpu_dfl(p, prev, wake, cpus, flags);
         }

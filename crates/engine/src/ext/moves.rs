@@ -115,7 +115,7 @@ impl Engine {
         enforce: Enforce,
     ) -> bool {
         let task = self.p(p);
-        if task.migration_disabled > 0 {
+        if self.migration_disabled(p) > 0 {
             if enforce == Enforce::Yes {
                 let msg = format!(
                     "SCX_DSQ_LOCAL[_ON] cannot move migration disabled {} from CPU {} to {cpu}",

@@ -162,9 +162,9 @@ impl<'r> Cx<'r> {
         }
     }
 
-    /// `scx_bpf_events()`: the scheduler's event counters.
+    /// `scx_bpf_events()`: the root's event counters, whoever asks; zeros without one.
     pub fn events(&self) -> EventCounters {
-        self.core.sch(self.sched).events
+        self.core.root.map(|root| self.core.sch(root).events).unwrap_or_default()
     }
 
     /// `scx_bpf_task_cgroup()`: the id of the task's cgroup. Only for the task that the operation is

@@ -61,6 +61,12 @@ impl<'r> Cx<'r> {
         self.core.jiffies()
     }
 
+    /// `p->migration_disabled`, with what this callback adds for the task that it runs on.
+    pub fn migration_disabled(&self, p: Task<'_>) -> u32 {
+        let raw = self.get(p).migration_disabled;
+        raw + u32::from(self.current() == p)
+    }
+
     /// The CPU time that a task has used, up to now if it runs.
     pub fn sum_exec_runtime(&self, p: Task<'_>) -> Nanos {
         let se = &self.get(p).se;

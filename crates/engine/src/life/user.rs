@@ -13,7 +13,7 @@ use crate::{CpuId, Nanos};
 /// What a jump or a loop's end costs.
 const CONTROL: Nanos = Nanos(50);
 /// The shortest burst.
-const SHORTEST: Nanos = Nanos(100);
+pub(super) const SHORTEST: Nanos = Nanos(100);
 
 impl Engine {
     /// The current task's burst is over: does what comes next, up to the next burst or sleep.
@@ -45,6 +45,7 @@ impl Engine {
             Act::ExecTakePid { entry, name } => self.exec_take_pid(p, entry, name),
             Act::ExecDone { entry, name, nonleader } => self.exec_done(p, entry, name, nonleader),
             Act::ExitBegin { group } => self.exit_begin(p, group),
+            Act::ExitGroup => self.exit_group(cpu, p),
             Act::ExitNotify => self.exit_notify(p),
             Act::ExitDead => self.p_mut(p).__state = state::TASK_DEAD,
             Act::Reap => self.init_reap(p),

@@ -1,12 +1,12 @@
 //! Changes of a task's properties: `sched_change_begin()` and `sched_change_end()`, and the
 //! system calls that use them.
 
-use crate::Cpumask;
 use crate::engine::Engine;
 use crate::flags::{self, DeqFlags, EnqFlags};
 use crate::program::Policy;
 use crate::task::{DEFAULT_PRIO, SchedClass, TaskIdx};
 use crate::trace::What;
+use crate::{CpuId, Cpumask};
 
 impl Engine {
     /// Takes `p` off its queues, changes it, and puts it back: `scoped_guard(sched_change, p)`.
@@ -58,6 +58,22 @@ impl Engine {
         }
     }
 
+    /// `sched_move_task()`: from one task group to another, with what the scheduler is told of it.
+    pub(crate) fn sched_move_task(
+        &mut self,
+        cpu: CpuId,
+        p: TaskIdx,
+        change: impl FnOnce(&mut Self),
+    ) {
+        let class = self.p(p).sched_class();
+        self.sched_change(p, class, DeqFlags::MOVE, change);
+        if self.is_current(p) {
+            self.resched_curr(cpu);
+        } else if self.p(p).on_rq == 1 {
+            self.wakeup_preempt(cpu, p);
+        }
+    }
+
     /// `set_user_nice()`.
     pub(crate) fn set_user_nice(&mut self, p: TaskIdx, nice: i8) {
         if self.p(p).nice() == i32::from(nice) {
@@ -79,6 +95,8 @@ impl Engine {
         if cpus.is_empty() || cpus == self.p(p).cpus_mask {
             return;
         }
+        // cpumask_any_and_distribute(), also where the task may stay.
+        let Some(dest) = self.any_distribute(&cpus) else { return };
         let class = self.p(p).sched_class();
         self.sched_change(p, class, DeqFlags::empty(), |engine| {
             let task = engine.p_mut(p);
@@ -92,17 +110,16 @@ impl Engine {
             task: engine.name(p),
             what: format!("affinity {cpus}"),
         });
-        self.affine_move_task(p);
+        self.affine_move_task(p, dest);
     }
 
     /// `affine_move_task()`: off a CPU that the task may no longer use.
-    pub(crate) fn affine_move_task(&mut self, p: TaskIdx) {
+    fn affine_move_task(&mut self, p: TaskIdx, dest: CpuId) {
         let cpu = self.task_cpu(p);
         let task = self.p(p);
         if task.cpu_allowed(cpu) || task.on_rq != 1 {
             return;
         }
-        let Some(dest) = task.cpus_ptr().first() else { return };
         if task.on_cpu != 0 || self.rq(cpu).curr == p {
             self.rq_mut(cpu).stop_work.push((p, dest));
             self.resched_curr(cpu);
@@ -154,8 +171,12 @@ impl Engine {
     pub(crate) fn migrate_enable(&mut self, p: TaskIdx) {
         let task = self.p_mut(p);
         task.migration_disabled = task.migration_disabled.saturating_sub(1);
-        if task.migration_disabled == 0 {
-            self.affine_move_task(p);
+        let (enabled, cpus) = (task.migration_disabled == 0, task.cpus_mask);
+        if enabled
+            && !cpus.test(self.task_cpu(p))
+            && let Some(dest) = self.any_distribute(&cpus)
+        {
+            self.affine_move_task(p, dest);
         }
     }
 

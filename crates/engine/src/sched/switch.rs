@@ -111,12 +111,12 @@ impl Engine {
 
     fn block_task(&mut self, cpu: CpuId, prev: TaskIdx) {
         self.stats.sleeps += 1;
-        self.p_mut(prev).nvcsw += 1;
-        self.p_mut(prev).on_rq = 0;
         // try_to_block_task()
         let mut flags = DeqFlags::SLEEP | DeqFlags::NOCLOCK;
         flags.set(DeqFlags::SPECIAL, self.p(prev).__state & state::TASK_DEAD != 0);
         self.dequeue_task(cpu, prev, flags);
+        // __block_task()
+        self.p_mut(prev).on_rq = 0;
     }
 
     /// `__pick_next_task()`, and the hand-over between the classes.
@@ -195,9 +195,9 @@ impl Engine {
             next: engine.name(next),
         });
         self.stats.switches += 1;
-        if !blocked {
-            self.p_mut(prev).nivcsw += 1;
-        }
+        let task = self.p_mut(prev);
+        let switch_count = if blocked { &mut task.nvcsw } else { &mut task.nivcsw };
+        *switch_count += 1;
         self.rq_mut(cpu).curr = next;
         if next == self.rq(cpu).idle {
             self.idle_cpus.set(cpu);

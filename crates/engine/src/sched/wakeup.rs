@@ -122,10 +122,9 @@ impl Engine {
         (cpu, ask)
     }
 
-    /// `select_fallback_rq()`: a CPU that the task may use, near where it was.
+    /// `select_fallback_rq()`: the first CPU of the node that the task may use, wherever it was.
     fn select_fallback_rq(&self, p: TaskIdx, prev: CpuId) -> CpuId {
-        let cpus = self.p(p).cpus_ptr();
-        if cpus.test(prev) { prev } else { cpus.first().unwrap_or(prev) }
+        self.p(p).cpus_ptr().first().unwrap_or(prev)
     }
 
     /// The second half of a wakeup: `ttwu_do_activate()`.

@@ -61,6 +61,7 @@ pub struct Lab {
     dispatch: Hook<Dispatch>,
     tick: Hook<OneTask>,
     running: Hook<OneTask>,
+    quiescent: Hook<TaskDeq>,
     init_task: Hook<InitTask>,
     init: Hook<Init>,
     update_idle: Hook<UpdateIdle>,
@@ -149,6 +150,7 @@ impl Lab {
         on_dispatch, dispatch, DISPATCH, (CpuId, Option<Task<'_>>);
         on_tick, tick, TICK, (Task<'_>);
         on_running, running, RUNNING, (Task<'_>);
+        on_quiescent, quiescent, QUIESCENT, (Task<'_>, DeqFlags);
         on_init_task, init_task, INIT_TASK, (Task<'_>, &InitTaskArgs) -> Result<(), Errno>;
         on_init, init, INIT, () -> Result<(), Errno>;
         on_update_idle, update_idle, UPDATE_IDLE, (CpuId, bool);
@@ -228,6 +230,9 @@ impl Scheduler for Lab {
 
     fn quiescent(&self, cx: &mut Cx<'_>, p: Task<'_>, deq: DeqFlags) {
         note(cx, "quiescent", p, deq.bits());
+        if let Some(f) = &self.quiescent {
+            f(cx, p, deq);
+        }
     }
 
     fn set_weight(&self, cx: &mut Cx<'_>, p: Task<'_>, weight: u32) {
