@@ -255,6 +255,8 @@ const INIT_PID_NS: Source = Source::Constant(0xefff_fffc);
 /// `CSS_ONLINE | CSS_VISIBLE`.
 const CSS_FLAGS: Source = Source::Constant(1 << 1 | 1 << 3);
 const NONE: Source = Source::Constant(0);
+/// `NUMA_NO_NODE`.
+const NO_NODE: Source = Source::Constant(u32::MAX as u64);
 
 /// Structure, member, source. A member that is a structure itself is here if it is one value, and
 /// not if its members are.
@@ -317,6 +319,13 @@ pub(super) const SOURCES: &[(&str, &str, Source)] = &[
     ("task_struct", "nr_cpus_allowed", Source::Task(Task::NrCpusAllowed)),
     ("task_struct", "cpus_ptr", Source::Task(Task::CpusPtr)),
     ("task_struct", "cpus_mask", Source::Task(Task::CpusMask)),
+    ("task_struct", "wakee_flips", NONE),
+    ("task_struct", "wakee_flip_decay_ts", NONE),
+    ("task_struct", "last_wakee", NONE),
+    ("task_struct", "in_iowait", NONE),
+    ("task_struct", "min_flt", NONE),
+    ("task_struct", "maj_flt", NONE),
+    ("task_struct", "numa_preferred_nid", NO_NODE),
     ("task_struct", "migration_disabled", Source::Task(Task::MigrationDisabled)),
     ("task_struct", "mm", Source::Task(Task::Mm)),
     ("task_struct", "exit_state", Source::Task(Task::ExitState)),
@@ -341,6 +350,25 @@ pub(super) const SOURCES: &[(&str, &str, Source)] = &[
     ("task_struct", "cgroups", Source::Task(Task::Cgroups)),
     ("task_struct", "mempolicy", NONE),
 
+    ("sched_statistics", "wait_start", NONE),
+    ("sched_statistics", "wait_max", NONE),
+    ("sched_statistics", "wait_count", NONE),
+    ("sched_statistics", "wait_sum", NONE),
+    ("sched_statistics", "iowait_count", NONE),
+    ("sched_statistics", "iowait_sum", NONE),
+    ("sched_statistics", "sleep_start", NONE),
+    ("sched_statistics", "sleep_max", NONE),
+    ("sched_statistics", "sum_sleep_runtime", NONE),
+    ("sched_statistics", "block_start", NONE),
+    ("sched_statistics", "block_max", NONE),
+    ("sched_statistics", "sum_block_runtime", NONE),
+    ("sched_statistics", "exec_max", NONE),
+    ("sched_statistics", "slice_max", NONE),
+    ("sched_statistics", "nr_wakeups", NONE),
+    ("sched_statistics", "nr_wakeups_sync", NONE),
+    ("sched_statistics", "nr_wakeups_migrate", NONE),
+    ("sched_statistics", "nr_wakeups_local", NONE),
+    ("sched_statistics", "nr_wakeups_remote", NONE),
     ("signal_struct", "live", Source::Process(Process::Live)),
     ("signal_struct", "nr_threads", Source::Process(Process::NrThreads)),
     ("signal_struct", "thread_head", Source::Process(Process::ThreadHead)),

@@ -34,6 +34,29 @@ struct sched_entity {
 	u64 vruntime;
 };
 
+/* All 0: statistics are off, as they are unless somebody turns them on (sysctl kernel.sched_schedstats). */
+struct sched_statistics {
+	u64 wait_start;
+	u64 wait_max;
+	u64 wait_count;
+	u64 wait_sum;
+	u64 iowait_count;
+	u64 iowait_sum;
+	u64 sleep_start;
+	u64 sleep_max;
+	s64 sum_sleep_runtime;
+	u64 block_start;
+	u64 block_max;
+	s64 sum_block_runtime;
+	s64 exec_max;
+	u64 slice_max;
+	u64 nr_wakeups;
+	u64 nr_wakeups_sync;
+	u64 nr_wakeups_migrate;
+	u64 nr_wakeups_local;
+	u64 nr_wakeups_remote;
+};
+
 struct scx_dsq_list_node {
 	struct list_head node;
 	u32 flags;
@@ -255,10 +278,15 @@ struct task_struct {
 	int normal_prio;
 	/* 0: there are no real-time tasks. */
 	unsigned int rt_priority;
+	/* 0: only the fair class counts whom a task wakes up. */
+	unsigned int wakee_flips;
+	unsigned long wakee_flip_decay_ts;
+	struct task_struct *last_wakee;
 	struct sched_entity se;
 	struct sched_ext_entity scx;
 	const struct sched_class *sched_class;
 	struct task_group *sched_task_group;
+	struct sched_statistics stats;
 	/* 0 normal, 3 batch, 5 idle, 7 ext. */
 	unsigned int policy;
 	/* Does not count migration_disabled. */
@@ -267,6 +295,8 @@ struct task_struct {
 	const cpumask_t *cpus_ptr;
 	cpumask_t cpus_mask;
 	unsigned short migration_disabled;
+	/* 0: nothing is read from or written to a device. */
+	unsigned int in_iowait : 1;
 	/* NULL for kernel threads and from exit on. */
 	struct mm_struct *mm;
 	int exit_state;
@@ -283,6 +313,9 @@ struct task_struct {
 	u64 stime;
 	unsigned long nvcsw;
 	unsigned long nivcsw;
+	/* 0: tasks have no memory that could be missing. */
+	unsigned long min_flt;
+	unsigned long maj_flt;
 	/* ns. A thread that takes over a leader's pid takes this too. */
 	u64 start_time;
 	/* The same: the machine never sleeps. */
@@ -295,6 +328,8 @@ struct task_struct {
 	struct css_set *cgroups;
 	/* NULL */
 	struct mempolicy *mempolicy;
+	/* NUMA_NO_NODE: there is one node. */
+	int numa_preferred_nid;
 };
 
 struct bpf_iter__task {
