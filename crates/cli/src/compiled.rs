@@ -71,7 +71,7 @@ pub(crate) fn load(
     for note in &image.notes {
         aside(format_args!("{file}: {note}"));
     }
-    BpfScheduler::new(image, &abi).map_err(|err| match err {
+    let scheduler = BpfScheduler::new(image, &abi).map_err(|err| match err {
         LoadError::Missing(all) => Failure::missing(format_args!(
             "{file}: the engine, as Linux {version}, does not have what it needs:\n  {}\n--without \
              PROGRAM leaves a program out that its user space would not load either; --on \
@@ -82,7 +82,11 @@ pub(crate) fn load(
             wrong(&format_args!("{many}; --ops NAME chooses one"))
         }
         other => wrong(&other),
-    })
+    })?;
+    for note in scheduler.left_out() {
+        aside(format_args!("{file}: {note}"));
+    }
+    Ok(scheduler)
 }
 
 /// Which programs are loaded, as a scheduler's user space says it between opening and loading.

@@ -1,5 +1,7 @@
 //! Pids: the cyclic allocator of `alloc_pid()` and the map from pid to task.
 
+use std::sync::Arc;
+
 use crate::task::{Pid, TaskIdx};
 
 /// `RESERVED_PIDS`: after the largest pid the search goes on here.
@@ -13,10 +15,15 @@ enum Slot {
     Task(TaskIdx),
 }
 
+/// Pids that a clone copies at once, when it changes one of them.
+const CHUNK: usize = 256;
+
 /// All pids of the one namespace.
 #[derive(Clone, Debug)]
 pub(crate) struct PidMap {
-    slots: Vec<Slot>,
+    /// Clones share what neither has changed: there are many pids, and few change.
+    chunks: Vec<Arc<[Slot; CHUNK]>>,
+    max: i32,
     cursor: i32,
     attached: usize,
 }
@@ -24,43 +31,54 @@ pub(crate) struct PidMap {
 impl PidMap {
     /// Pids from 1 to `pid_max - 1`.
     pub fn new(pid_max: i32) -> Self {
-        let slots = vec![Slot::Free; pid_max.max(2) as usize];
-        Self { slots, cursor: 1, attached: 0 }
+        let max = pid_max.max(2);
+        let free = Arc::new([Slot::Free; CHUNK]);
+        Self { chunks: vec![free; (max as usize).div_ceil(CHUNK)], max, cursor: 1, attached: 0 }
     }
 
     /// The next free pid after the last one given out; `None` when all are taken.
     /// `idr_alloc_cyclic()` as `alloc_pid()` uses it.
     pub fn alloc(&mut self) -> Option<Pid> {
-        let max = self.slots.len() as i32;
+        let max = self.max;
         let floor = if self.cursor > RESERVED_PIDS { RESERVED_PIDS } else { 1 };
-        let free = |pid: &i32| self.slots[*pid as usize] == Slot::Free;
+        let free = |pid: &i32| self.slot(*pid) == Some(Slot::Free);
         let pid = match (self.cursor..max).find(free) {
             Some(pid) => pid,
             None => (floor..self.cursor.min(max)).find(free)?,
         };
-        self.slots[pid as usize] = Slot::Reserved;
+        self.replace(Pid(pid), Slot::Reserved);
         self.cursor = pid + 1;
         Some(Pid(pid))
     }
 
     /// `attach_pid()`: lookups find `task` from now on. Also replaces the task of a pid.
     pub fn attach(&mut self, pid: Pid, task: TaskIdx) {
-        let old = std::mem::replace(&mut self.slots[pid.0 as usize], Slot::Task(task));
+        let old = self.replace(pid, Slot::Task(task));
         self.attached += usize::from(!matches!(old, Slot::Task(_)));
     }
 
     /// `free_pid()`.
     pub fn free(&mut self, pid: Pid) {
-        let old = std::mem::replace(&mut self.slots[pid.0 as usize], Slot::Free);
+        let old = self.replace(pid, Slot::Free);
         self.attached -= usize::from(matches!(old, Slot::Task(_)));
     }
 
     /// `find_task_by_pid_ns()`.
     pub fn find(&self, pid: Pid) -> Option<TaskIdx> {
-        match self.slots.get(usize::try_from(pid.0).ok()?)? {
-            Slot::Task(task) => Some(*task),
+        match self.slot(pid.0)? {
+            Slot::Task(task) => Some(task),
             Slot::Free | Slot::Reserved => None,
         }
+    }
+
+    fn slot(&self, pid: i32) -> Option<Slot> {
+        let pid = usize::try_from(pid).ok()?;
+        Some(self.chunks.get(pid / CHUNK)?[pid % CHUNK])
+    }
+
+    fn replace(&mut self, pid: Pid, new: Slot) -> Slot {
+        let pid = pid.0 as usize;
+        std::mem::replace(&mut Arc::make_mut(&mut self.chunks[pid / CHUNK])[pid % CHUNK], new)
     }
 
     /// How many pids have a task.

@@ -6,6 +6,8 @@ use super::object::{Layouts, Objects, Variable};
 use crate::Image;
 use crate::abi::Abi;
 use crate::btf::Kind;
+use crate::image::MapType;
+use crate::insn::pseudo;
 use crate::machine::{Binding, Full, MapAddress, Memory, Region};
 use crate::object::Target as _;
 
@@ -17,13 +19,20 @@ pub(super) fn bind(
     memory: &mut Memory,
     (objects, layouts): (&mut Objects, &Layouts),
     (missing, refused): (&mut Vec<String>, &mut Vec<String>),
+    left_out: &mut Vec<String>,
 ) -> Result<(Binding, Maps), Full> {
     let (mut binding, mut maps) = (Binding::default(), Maps::default());
-    for def in &image.maps {
+    let used = used(image);
+    for (number, def) in image.maps.iter().enumerate() {
         let address = match map::create(image, &mut maps, memory) {
             Ok(Created::Map(address)) => address,
             Ok(Created::Refused(why)) => {
                 refused.push(format!("map {}: {why}", def.name));
+                MapAddress::default()
+            }
+            Ok(Created::Lacking(why)) if !used[number] => {
+                let name = &def.name;
+                left_out.push(format!("map {name} is left out, no loaded program uses it: {why}"));
                 MapAddress::default()
             }
             Ok(Created::Lacking(why)) => {
@@ -62,4 +71,25 @@ pub(super) fn bind(
         binding.ksyms.push(memory.alloc_foreign(region, 1)?.base());
     }
     Ok((binding, maps))
+}
+
+/// Which maps an instruction or a map of maps refers to.
+fn used(image: &Image) -> Vec<bool> {
+    let loads = image
+        .insns
+        .iter()
+        .filter(|insn| insn.is_wide() && matches!(insn.src, pseudo::MAP | pseudo::MAP_VALUE));
+    let loaded = loads.map(|insn| insn.imm as usize);
+    let of_maps = image
+        .maps
+        .iter()
+        .filter(|map| matches!(map.map_type, MapType::ARRAY_OF_MAPS | MapType::HASH_OF_MAPS));
+    let inner = of_maps.flat_map(|map| map.entries.iter().copied().chain([map.inner])).flatten();
+    let mut used = vec![false; image.maps.len()];
+    for map in loaded.chain(inner) {
+        if let Some(used) = used.get_mut(map) {
+            *used = true;
+        }
+    }
+    used
 }

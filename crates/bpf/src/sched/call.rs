@@ -94,6 +94,16 @@ impl<'a, 'r> Call<'a, 'r> {
         self.access((addr, size, false), |memory, outside| memory.read(outside, addr, into))
     }
 
+    /// Reads what may not be there, as a kernel does that catches the fault: whether it was. What is
+    /// only the engine's lack is no such fault.
+    pub fn try_read(&mut self, addr: u64, into: &mut [u8]) -> Result<bool, Bad> {
+        match self.read(addr, into) {
+            Ok(()) => Ok(true),
+            Err(lacks @ Bad::Lacks(..)) => Err(lacks),
+            Err(_) => Ok(false),
+        }
+    }
+
     /// Writes memory of the program's.
     pub fn write(&mut self, addr: u64, from: &[u8]) -> Result<(), Bad> {
         self.spent += 1 + from.len() as u64 / 8;
@@ -109,12 +119,17 @@ impl<'a, 'r> Call<'a, 'r> {
         loop {
             let Inner { memory, objects, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
             let layouts = &self.sched.layouts;
-            let mut outside = Outside { cx: self.cx, objects, layouts, wanted: None };
+            let mut outside = Outside::new(self.cx, objects, layouts);
             let denied = match done(memory, &mut outside) {
                 Ok(()) => return Ok(()),
                 Err(denied) => denied,
             };
-            let Some(object) = outside.wanted else { return Err(Bad::Access(access, denied)) };
+            let Some(object) = outside.wanted else {
+                return Err(match outside.lacks {
+                    true => Bad::Lacks(access, denied),
+                    false => Bad::Access(access, denied),
+                });
+            };
             self.object(object)?;
         }
     }
@@ -185,6 +200,11 @@ impl BpfScheduler {
         args: &[Arg<'_, 'r>],
     ) -> Result<u64, Failed> {
         self.enter(cx, None, |call, thread| call.run(thread, program, args))
+    }
+
+    /// Whether a program may sleep.
+    pub(super) fn may_sleep(&self, program: usize) -> bool {
+        self.image.programs.iter().any(|known| known.function == program && known.sleepable)
     }
 
     /// A timer that was started goes off: runs its callback.
@@ -295,8 +315,7 @@ impl<'r> Call<'_, 'r> {
         args: &[Arg<'_, 'r>],
     ) -> Result<u64, Failed> {
         let code = &self.sched.code;
-        let programs = &self.sched.image.programs;
-        self.sleepable = programs.iter().any(|known| known.function == program && known.sleepable);
+        self.sleepable = self.sched.may_sleep(program);
         let mut passed = Vec::new();
         let mut words = [0; 8 * MAX_ARGS];
         for (arg, word) in args.iter().zip(words.as_chunks_mut::<8>().0) {
@@ -405,13 +424,13 @@ impl<'r> Call<'_, 'r> {
     fn fault(&self, thread: &Thread, callee: Callee, bad: Bad) -> Failed {
         let code = &self.sched.code;
         Failed::Fault(Box::new(match (bad, &self.inner) {
-            (Bad::Access(access, denied), Some(inner)) => {
+            (Bad::Access(access, denied) | Bad::Lacks(access, denied), Some(inner)) => {
                 Fault::of_access(thread, code, &inner.memory, access, denied)
             }
             (Bad::Why(why), _) => {
                 Fault::of_call(thread, code, format!("{}: {why}", self.sched.name_of(callee)))
             }
-            (Bad::Access(..), None) => Fault::of_call(thread, code, AWAY),
+            (Bad::Access(..) | Bad::Lacks(..), None) => Fault::of_call(thread, code, AWAY),
         }))
     }
 
@@ -449,7 +468,7 @@ impl<'r> Call<'_, 'r> {
             self.fuel -= step;
             let Inner { memory, objects, .. } = &mut **self.inner.as_mut().ok_or(Away)?;
             let layouts = &self.sched.layouts;
-            let mut outside = Outside { cx: self.cx, objects, layouts, wanted: None };
+            let mut outside = Outside::new(self.cx, objects, layouts);
             let stop = run(thread, code, memory, &mut outside, &mut step);
             self.fuel += step;
             let wanted = outside.wanted;

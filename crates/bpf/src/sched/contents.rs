@@ -83,7 +83,7 @@ fn elements(inner: &Inner, map: &Map, most: usize) -> Option<Vec<MapElement>> {
     let indices = || 0..shape.max_entries;
     let key = |index: u32| MapKey::Bytes(index.to_le_bytes().to_vec());
     let at = |id: RegionId, index: u32| read(shape.place(id, index), size);
-    Some(match &map.store {
+    Some(match &*map.store {
         Store::Array(array) => indices()
             .take(most)
             .map(|index| MapElement { key: key(index), values: vec![at(array.values, index)] })

@@ -45,6 +45,8 @@ impl fmt::Display for Failed {
 pub(super) enum Bad {
     /// Memory that it cannot use: address, bytes, whether to write.
     Access((u64, usize, bool), Denied),
+    /// Memory that a kernel has and the engine has not.
+    Lacks((u64, usize, bool), Denied),
     /// Something else, as the end of a sentence.
     Why(String),
 }
@@ -71,7 +73,9 @@ impl From<Bad> for Failed {
     fn from(bad: Bad) -> Self {
         match bad {
             Bad::Why(why) => Self::Other(why),
-            Bad::Access((addr, ..), denied) => Self::Other(format!("{addr:#x}: {denied:?}")),
+            Bad::Access((addr, ..), denied) | Bad::Lacks((addr, ..), denied) => {
+                Self::Other(format!("{addr:#x}: {denied:?}"))
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn text(
         return Ok(fails(call, format!("invalid data={data:#x} and data__sz={size}")));
     }
     let mut bytes = vec![0; size];
-    if size > 0 && call.read(data, &mut bytes).is_err() {
+    if size > 0 && !call.try_read(data, &mut bytes)? {
         return Ok(fails(call, "failed to read data fields (-14)".to_owned()));
     }
     let args = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();

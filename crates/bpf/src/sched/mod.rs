@@ -99,6 +99,7 @@ pub struct BpfScheduler {
     shapes: Shapes,
     events: EventPlaces,
     arena: Option<Arena>,
+    left_out: Vec<String>,
     /// The kernel that it was relocated for.
     version: Version,
     /// `cid_shard_size`: CPUs of a shard, 0 for as many as the kernel likes.
@@ -137,7 +138,7 @@ impl BpfScheduler {
                 return Err(LoadError::ManySchedulers(names.collect()));
             }
         };
-        let (mut missing, mut refused) = (Vec::new(), Vec::new());
+        let (mut missing, mut refused, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
         let programs = Programs::new(&image, &ops, abi.version(), &mut missing);
         let layouts = Layouts::new(abi).map_err(|what| LoadError::Missing(vec![what]))?;
         let (mut memory, mut objects) = (Memory::new(MEMORY), Objects::default());
@@ -147,6 +148,7 @@ impl BpfScheduler {
             &mut memory,
             (&mut objects, &layouts),
             (&mut missing, &mut refused),
+            &mut left_out,
         )?;
         let kfuncs = kfuncs(&image, &mut missing);
         let others = Others::new(&image, &mut missing, &mut refused);
@@ -189,6 +191,7 @@ impl BpfScheduler {
             shapes: Shapes::new(abi),
             events: EventPlaces::new(abi),
             arena,
+            left_out,
             version: abi.version(),
             shard_size,
             counters,
@@ -205,6 +208,11 @@ impl BpfScheduler {
     pub fn budgeted(mut self, instructions: u64) -> Self {
         self.budget = instructions;
         self
+    }
+
+    /// What of the object is not here, since nothing uses it: sentences.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// As a sub-scheduler, of the cgroup with this path.

@@ -172,6 +172,7 @@ pub(super) fn faulted(cx: &mut Cx<'_>, what: String) {
     if !cx.fault(what.as_str())
         && let Some(inner) = cx.state::<State>().and_then(|state| state.0.as_mut())
         && inner.late_faults.len() < MOST_LATE_FAULTS
+        && !inner.late_faults.contains(&what)
     {
         inner.late_faults.push(what);
     }

@@ -1,7 +1,7 @@
 //! Programs beside the operations: those that a scheduler's user space has the kernel run, and those
 //! at tracepoints.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use scxlab_engine::{Cx, Task, Tracepoint, TracepointSet};
 
@@ -16,6 +16,9 @@ use crate::{Image, Insn};
 /// The most bytes of a context: `U16_MAX`, of `bpf_prog_test_run_syscall()`.
 pub const MAX_CONTEXT: usize = 65_535;
 
+/// Refusals after which no more programs are looked at.
+const MOST_REFUSED: usize = 100;
+
 /// All of a scheduler's.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Others {
@@ -29,11 +32,15 @@ impl Others {
     /// Those of an image. What nobody passes in the engine is named, and so is what no kernel loads.
     pub fn new(image: &Image, missing: &mut Vec<String>, refused: &mut Vec<String>) -> Self {
         let mut others = Self::default();
+        let calls = Calls::of(image);
+        let [syscall, tracing] = [Kind::Syscall, Kind::Tracing]
+            .map(|kind| calls.leading_to(|kfunc| !kfunc::is_allowed(kind, kfunc)));
         for program in &image.programs {
             let name = &image.functions[program.function].name;
             let section = program.section.as_str();
             let at = match section.split_once('/') {
-                Some(("tp_btf", name)) => TracepointSet::named(name),
+                // Of a raw one the arguments are the same, and pointers no types.
+                Some(("tp_btf" | "raw_tp" | "raw_tracepoint", name)) => TracepointSet::named(name),
                 Some(("fentry", name)) => TracepointSet::function(name),
                 _ => None,
             };
@@ -55,11 +62,9 @@ impl Others {
                     continue;
                 }
             };
-            for function in called_by(image, program.function) {
-                if !kfunc::is_allowed(kind, function) {
-                    let kind = kind.name();
-                    refused.push(format!("{name} calls {function}(), which {kind} may not"));
-                }
+            let leading = if kind == Kind::Syscall { &syscall } else { &tracing };
+            if leading[program.function] && refused.len() < MOST_REFUSED {
+                calls.refuse(kind, program.function, refused);
             }
         }
         others
@@ -71,33 +76,81 @@ impl Others {
     }
 }
 
-/// The kernel functions that a program calls, or one of the functions that it reaches: each once, in
-/// the order of their names.
-fn called_by(image: &Image, program: usize) -> BTreeSet<&str> {
-    let mut called = BTreeSet::new();
-    let mut seen = BTreeSet::from([program]);
-    let mut open = vec![program];
-    while let Some(function) = open.pop() {
-        let Some(body) = image.functions.get(function) else { continue };
-        for at in body.start..body.start + body.len {
-            let Some(insn) = image.insns.get(at) else { break };
-            match (insn.code, insn.src) {
-                (Insn::CALL, pseudo::KFUNC) => {
-                    let kfunc = image.kfuncs.get(insn.imm as u32 as usize);
-                    called.extend(kfunc.map(|kfunc| kfunc.name.as_str()));
+/// Who calls whom, as it stands in the code, whether it is ever reached or not.
+struct Calls<'a> {
+    image: &'a Image,
+    /// By function: the functions that it calls or has the address of.
+    functions: Vec<BTreeSet<usize>>,
+    /// By function: the kernel functions.
+    kfuncs: Vec<BTreeSet<&'a str>>,
+}
+
+impl<'a> Calls<'a> {
+    fn of(image: &'a Image) -> Self {
+        let by_start: BTreeMap<usize, usize> =
+            image.functions.iter().enumerate().map(|(i, function)| (function.start, i)).collect();
+        let all = image.functions.len();
+        let (mut functions, mut kfuncs) = (vec![BTreeSet::new(); all], vec![BTreeSet::new(); all]);
+        for (caller, body) in image.functions.iter().enumerate() {
+            for at in body.start..body.start + body.len {
+                let Some(insn) = image.insns.get(at) else { break };
+                match (insn.code, insn.src) {
+                    (Insn::CALL, pseudo::KFUNC) => {
+                        let kfunc = image.kfuncs.get(insn.imm as u32 as usize);
+                        kfuncs[caller].extend(kfunc.map(|kfunc| kfunc.name.as_str()));
+                    }
+                    (Insn::CALL, pseudo::CALL) | (Insn::LOAD_WIDE, pseudo::FUNC) => {
+                        let to = (at + 1).checked_add_signed(insn.imm as isize);
+                        functions[caller].extend(to.and_then(|to| by_start.get(&to)));
+                    }
+                    _ => {}
                 }
-                (Insn::CALL, pseudo::CALL) | (Insn::LOAD_WIDE, pseudo::FUNC) => {
-                    let to = at as i64 + 1 + i64::from(insn.imm);
-                    let is_it = |f: &crate::image::Function| f.start as i64 == to;
-                    open.extend(
-                        image.functions.iter().position(is_it).filter(|&to| seen.insert(to)),
-                    );
-                }
-                _ => {}
             }
         }
+        Self { image, functions, kfuncs }
     }
-    called
+
+    /// The functions from which one can come to one that calls such a kernel function.
+    fn leading_to(&self, is_it: impl Fn(&str) -> bool) -> Vec<bool> {
+        let mut callers = vec![Vec::new(); self.functions.len()];
+        for (caller, called) in self.functions.iter().enumerate() {
+            called.iter().for_each(|&called| callers[called].push(caller));
+        }
+        let mut leading: Vec<bool> =
+            self.kfuncs.iter().map(|kfuncs| kfuncs.iter().any(|&kfunc| is_it(kfunc))).collect();
+        let mut open: Vec<usize> = (0..leading.len()).filter(|&i| leading[i]).collect();
+        while let Some(function) = open.pop() {
+            for &caller in &callers[function] {
+                if !std::mem::replace(&mut leading[caller], true) {
+                    open.push(caller);
+                }
+            }
+        }
+        leading
+    }
+
+    /// The kernel functions that a program calls, or one of the functions that it reaches: each
+    /// once, in the order of their names.
+    fn kfuncs(&self, program: usize) -> BTreeSet<&'a str> {
+        let mut called = BTreeSet::new();
+        let mut seen = BTreeSet::from([program]);
+        let mut open = vec![program];
+        while let Some(function) = open.pop() {
+            called.extend(&self.kfuncs[function]);
+            open.extend(self.functions[function].iter().filter(|&&to| seen.insert(to)));
+        }
+        called
+    }
+
+    /// Names what a program of this kind calls and may not, if it is one of those that do.
+    fn refuse(&self, kind: Kind, program: usize, refused: &mut Vec<String>) {
+        let name = &self.image.functions[program].name;
+        for kfunc in
+            self.kfuncs(program).into_iter().filter(|kfunc| !kfunc::is_allowed(kind, kfunc))
+        {
+            refused.push(format!("{name} calls {kfunc}(), which {} may not", kind.name()));
+        }
+    }
 }
 
 /// What became of a program that user space had run.
@@ -164,23 +217,19 @@ impl BpfScheduler {
         }
         let mut left = Vec::new();
         let result = self.enter(cx, None, |call, thread| {
+            call.sleepable = self.may_sleep(function);
             let memory = &mut call.inner()?.memory;
-            let region = match context {
-                [] => None,
-                bytes => Some(memory.alloc(Region::new("the context"), bytes.to_vec())?),
-            };
-            let args = [region.map_or(0, |region| region.base()), 0, 0, 0, 0];
+            let region = memory.alloc(Region::new("the context"), context.to_vec())?;
+            let args = [region.base(), 0, 0, 0, 0];
             let result = match thread.start(memory, &self.code, function, args) {
                 Ok(()) => call.go_on(thread),
                 Err(err) => Err(Failed::Other(err.to_string())),
             };
-            if let Some(region) = region {
-                left = vec![0; context.len()];
-                let memory = &mut call.inner()?.memory;
-                let read = memory.read(&mut crate::machine::NoKernel, region.base(), &mut left);
-                debug_assert!(read.is_ok(), "it has its own bytes");
-                memory.free(region);
-            }
+            left = vec![0; context.len()];
+            let memory = &mut call.inner()?.memory;
+            let read = memory.read(&mut crate::machine::NoKernel, region.base(), &mut left);
+            debug_assert!(read.is_ok(), "it has its own bytes");
+            memory.free(region);
             result
         });
         match result {

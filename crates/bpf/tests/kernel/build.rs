@@ -9,7 +9,7 @@ use scxlab_bpf::image::{
     Function, Global, Image, Kfunc, Ksym, Map, MapType, OpsMember, Program, StructOps,
 };
 use scxlab_bpf::insn::{Insn, pseudo};
-use scxlab_bpf::sched::{BpfScheduler, LoadError};
+use scxlab_bpf::sched::{BpfScheduler, LoadError, ProgRun, ProgRunError};
 use scxlab_engine::program::{Instr, Pc, Span, Spawn, Start};
 use scxlab_engine::{Config, Engine, ExitInfo, Nanos, SchedId, Scheduler as _};
 
@@ -405,6 +405,12 @@ impl Ran {
     /// The counters from this one on.
     pub fn all<const N: usize>(&self, from: usize) -> [i64; N] {
         std::array::from_fn(|n| self.n(from + n) as i64)
+    }
+
+    /// Has a program run as user space does.
+    pub fn prog_run(&mut self, name: &str, context: &[u8]) -> Result<ProgRun, ProgRunError> {
+        let Self { sched, engine, id } = self;
+        engine.prog_run(*id, |cx| sched.prog_run(cx, name, context))
     }
 
     pub fn exit(&self) -> Option<&ExitInfo> {

@@ -213,6 +213,15 @@ fn what_is_the_kernel_s_own_is_named() {
         "{msg}"
     );
     assert!(msg.contains("the task_struct of "), "{msg}");
+    // A read that may fail does not: what a kernel has there would be read.
+    let node = crate::build::kernel().offset_of("task_struct", "scx.tasks_node");
+    let read = Code::op().copy(1, 10).plus(1, -8).mov(2, 8).copy(3, 6);
+    let read = read.plus(3, node.expect("it is there") as i32).helper(113).done();
+    let msg = ended(&[("running", read)]);
+    assert!(
+        msg.contains("the field scx.tasks_node of task_struct: it is the kernel's own"),
+        "{msg}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::build::{
     Code, NODE, NODE_KEY, NODE_LIST, OWNER_NEXT, OWNER_TREE, ROOM, Ran, ended, enqueue, image,
     kernel, run, type_of, work,
 };
-use scxlab_bpf::image::{Map, MapType};
+use scxlab_bpf::image::{Map, MapType, Program};
 use scxlab_bpf::sched::BpfScheduler;
 
 const LOOP: i32 = 181;
@@ -373,8 +373,16 @@ fn pages_of_the_arena_are_allocated_and_freed() {
         .then(alloc(7, 1))
         .kept(1)
         .done();
-    let ran = run(&[("running", later)]).well();
+    let ran = run(&[("running", later.clone())]).well();
     assert_eq!(ran.all(0), [5, 0]);
+    // One of user space's may.
+    let mut image = image("sched_ext_ops", &[enqueue(), ("the.syscall", later)]);
+    image.programs.push(Program { function: 1, section: "syscall".into(), sleepable: true });
+    let mut ran = Ran::new(BpfScheduler::new(image, &kernel()).expect("loaded"), work(), 10);
+    let done = ran.prog_run("the.syscall", &[]).expect("it runs");
+    assert_eq!(done.retval, 0);
+    assert_eq!(ran.n(0), 0, "the page is gone");
+    assert_ne!(ran.n(1), 0, "and can be had again");
     let other = Code::new().bss(1, 0).mov(2, 0).mov(3, 1).mov(4, -1).mov(5, 0);
     let msg = ended(&[("init", other.call("bpf_arena_alloc_pages").done())]);
     assert!(msg.contains("its argument 1 is no arena"), "{msg}");

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use build::{Asm, GLOBAL, image, kernel};
 use scxlab_bpf::image::MapType;
+use scxlab_bpf::insn::pseudo;
 use scxlab_bpf::sched::{BpfScheduler, LoadError};
 use scxlab_engine::program::{Instr, Pc, Program, Span, Start};
 use scxlab_engine::{Config, Engine, ExitInfo, ExitKind, Nanos, SchedId, Scheduler as _};
@@ -256,12 +257,15 @@ fn another_license_is_refused() {
 
 #[test]
 fn what_is_missing_comes_next() {
-    let cast = Asm::new().cast_arena(1).exit();
+    let cast = Asm::new().imm64(1, 0).cast_arena(1).exit();
     let mut image = image(&[("enqueue", enqueue()), ("running", cast)]);
+    let running = image.functions.iter().find(|function| function.name == "running");
+    let uses = running.expect("it is there").start;
+    (image.insns[uses].src, image.insns[uses].imm) = (pseudo::MAP, image.maps.len() as i32);
     image.maps.push(image.maps[0].clone());
     let map = &mut image.maps[1];
     (map.name, map.map_type) = ("sockets".into(), MapType(15));
     let error = BpfScheduler::new(image, &kernel()).expect_err("it was loaded");
-    let why = "map sockets: the engine has no maps of type 15";
+    let why = "map sockets: the engine has no maps of type BPF_MAP_TYPE_SOCKMAP";
     assert_eq!(error, LoadError::Missing(vec![why.into()]));
 }

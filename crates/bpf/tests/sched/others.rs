@@ -1,6 +1,6 @@
 //! Programs beside the operations: at tracepoints, and ones that user space runs.
 
-use scxlab_bpf::image::{Function, Image, Kfunc, Program};
+use scxlab_bpf::image::{Function, Image, Kfunc, Map, MapType, Program};
 use scxlab_bpf::sched::{BpfScheduler, LoadError, MAX_CONTEXT, ProgRun, ProgRunError};
 use scxlab_engine::Nanos;
 use scxlab_engine::program::{Instr, Pc, Program as Scenario, Span, Start};
@@ -63,13 +63,14 @@ fn counts_switches() -> Asm {
 
 #[test]
 fn a_tracepoint_s_program_runs_from_the_attach_on() {
-    let sched = loaded(&[("on_switch", "tp_btf/sched_switch", counts_switches())], &[]);
-    let ran = run(sched);
-    ran.is_well();
-    let switches = ran.engine.stats().switches;
-    assert!(switches > 100);
-    assert_eq!(ran.counter("r0"), switches);
-    assert_eq!(ran.counter("r1"), switches, "current is who is switched from");
+    for section in ["tp_btf/sched_switch", "raw_tp/sched_switch", "raw_tracepoint/sched_switch"] {
+        let ran = run(loaded(&[("on_switch", section, counts_switches())], &[]));
+        ran.is_well();
+        let switches = ran.engine.stats().switches;
+        assert!(switches > 100);
+        assert_eq!(ran.counter("r0"), switches, "{section}");
+        assert_eq!(ran.counter("r1"), switches, "current is who is switched from");
+    }
 }
 
 /// Counts in r0, and in r1 those whose argument is the runqueue of the CPU that it runs on.
@@ -203,7 +204,7 @@ fn user_space_has_a_program_run() {
     ran.is_well();
     // Without a context there is nothing there.
     let Err(ProgRunError::Fault(why)) = ran.prog_run("adds", &[]) else { panic!("it ran") };
-    assert!(why.contains("in adds"), "{why}");
+    assert!(why.contains("of the context, 0 bytes, in adds"), "{why}");
     let info = ran.engine.exit_info(ran.id).expect("it has ended");
     assert_eq!(info.msg, format!("the program adds: {why}"));
 }
@@ -256,4 +257,56 @@ fn a_clone_goes_on_as_the_original() {
     let mut again = attached(loaded(&programs(), &[]), 3);
     again.engine.run_until(Nanos::from_millis(200));
     assert_eq!(ran.counters(), again.counters());
+}
+
+/// libbpf makes maps that no program uses, which a kernel has all types of.
+#[test]
+fn a_map_that_the_engine_lacks_matters_where_it_is_used() {
+    let lacking = || {
+        let trace = Map {
+            name: "stacks".into(),
+            map_type: MapType(7),
+            key_size: 4,
+            value_size: 1016,
+            max_entries: 1,
+            ..Map::default()
+        };
+        let mut image = with(&[], &[]);
+        image.maps.push(trace);
+        image
+    };
+    let sched = BpfScheduler::new(lacking(), &kernel()).expect("nothing uses it");
+    let why = "map stacks is left out, no loaded program uses it: the engine has no maps of type \
+               BPF_MAP_TYPE_STACK_TRACE";
+    assert_eq!(sched.left_out(), [why]);
+    run(sched).is_well();
+    let mut image = lacking();
+    let used = Asm::new().imm64(1, 0).mov(0, 0).exit();
+    let used = used.insns();
+    let (start, len, function) = (image.insns.len(), used.len(), image.functions.len());
+    image.insns.extend(used);
+    (image.insns[start].src, image.insns[start].imm) = (1, image.maps.len() as i32 - 1);
+    image.functions.push(Function { name: "uses".into(), start, len });
+    image.programs.push(Program { function, section: "syscall".into(), sleepable: true });
+    let err = BpfScheduler::new(image, &kernel()).expect_err("it was loaded");
+    let LoadError::Missing(missing) = err else { panic!("{err}") };
+    assert_eq!(missing, ["map stacks: the engine has no maps of type BPF_MAP_TYPE_STACK_TRACE"]);
+}
+
+/// `map_set_def_max_entries()` of libbpf.
+#[test]
+fn an_array_of_events_without_a_length_has_one_for_each_cpu() {
+    let events = |max_entries| Map {
+        name: "events".into(),
+        map_type: MapType::PERF_EVENT_ARRAY,
+        key_size: 4,
+        value_size: 4,
+        max_entries,
+        ..Map::default()
+    };
+    for max_entries in [0, 2] {
+        let mut image = with(&[], &[]);
+        image.maps.push(events(max_entries));
+        assert!(BpfScheduler::new(image, &kernel()).is_ok(), "{max_entries}");
+    }
 }

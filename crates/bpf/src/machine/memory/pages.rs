@@ -6,36 +6,58 @@ use std::sync::Arc;
 pub(super) const PAGE_SIZE: usize = 4096;
 const LEAF: usize = 512;
 
-/// One page. A shared one is copied before it is written.
+type Page = Kept<[u8; PAGE_SIZE]>;
+type Leaf = Kept<[Option<Page>; LEAF]>;
+
+/// What clones share, once it is shared, until one of them writes.
 ///
 /// Whether it is shared is said by a tag and not by a reference count, so that a store costs no
 /// atomic instruction.
 #[derive(Clone, Debug)]
-enum Page {
-    Own(Box<[u8; PAGE_SIZE]>),
-    Shared(Arc<[u8; PAGE_SIZE]>),
+enum Kept<T> {
+    Own(Box<T>),
+    Shared(Arc<T>),
 }
 
-impl Page {
-    fn bytes(&self) -> &[u8; PAGE_SIZE] {
+impl<T: Clone> Kept<T> {
+    fn new(value: T) -> Self {
+        Self::Own(Box::new(value))
+    }
+
+    #[inline]
+    fn get(&self) -> &T {
         match self {
-            Self::Own(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
+            Self::Own(value) => value,
+            Self::Shared(value) => value,
         }
     }
 
-    fn bytes_mut(&mut self) -> &mut [u8; PAGE_SIZE] {
-        if let Self::Shared(bytes) = self {
-            *self = Self::Own(Box::new(**bytes));
+    #[inline]
+    fn get_mut(&mut self) -> &mut T {
+        if matches!(self, Self::Shared(_)) {
+            self.make_own();
         }
         match self {
-            Self::Own(bytes) => bytes,
+            Self::Own(value) => value,
             Self::Shared(_) => unreachable!("it was just made its own"),
         }
     }
-}
 
-type Leaf = Box<[Option<Page>]>;
+    #[cold]
+    fn make_own(&mut self) {
+        if let Self::Shared(value) = self {
+            *self = Self::new(T::clone(value));
+        }
+    }
+
+    /// Makes clones from now on share it, with `inner` done to what is not shared yet.
+    fn share(&mut self, inner: impl FnOnce(&mut T)) {
+        if let Self::Own(value) = self {
+            inner(value);
+            *self = Self::Shared(Arc::new(T::clone(value)));
+        }
+    }
+}
 
 /// Sparse pages, in two levels: 512 pages, 2 MiB, below each entry of the first.
 #[derive(Clone, Debug, Default)]
@@ -61,14 +83,15 @@ impl Pages {
     /// The bytes of a page, if it is there.
     #[inline]
     pub(super) fn page(&self, page: usize) -> Option<&[u8; PAGE_SIZE]> {
-        Some(self.leaves.get(page / LEAF)?.as_ref()?.get(page % LEAF)?.as_ref()?.bytes())
+        let leaf = self.leaves.get(page / LEAF)?.as_ref()?.get();
+        Some(leaf[page % LEAF].as_ref()?.get())
     }
 
     /// As [`Pages::page`], to be written.
     #[inline]
     pub(super) fn page_mut(&mut self, page: usize) -> Option<&mut [u8; PAGE_SIZE]> {
-        let page = self.leaves.get_mut(page / LEAF)?.as_mut()?.get_mut(page % LEAF)?.as_mut()?;
-        Some(page.bytes_mut())
+        let leaf = self.leaves.get_mut(page / LEAF)?.as_mut()?.get_mut();
+        Some(leaf[page % LEAF].as_mut()?.get_mut())
     }
 
     /// Whether a page is there.
@@ -82,11 +105,11 @@ impl Pages {
         if leaf >= self.leaves.len() {
             self.leaves.resize(leaf + 1, None);
         }
-        let leaf = self.leaves[leaf].get_or_insert_with(|| vec![None; LEAF].into_boxed_slice());
-        let slot = &mut leaf[page % LEAF];
+        let leaf = self.leaves[leaf].get_or_insert_with(|| Leaf::new([const { None }; LEAF]));
+        let slot = &mut leaf.get_mut()[page % LEAF];
         let new = slot.is_none();
         if new {
-            *slot = Some(Page::Own(Box::new([0; PAGE_SIZE])));
+            *slot = Some(Page::new([0; PAGE_SIZE]));
         }
         new
     }
@@ -94,20 +117,18 @@ impl Pages {
     /// Drops a page. Returns whether it was there.
     pub(super) fn remove(&mut self, page: usize) -> bool {
         let leaf = self.leaves.get_mut(page / LEAF).and_then(Option::as_mut);
-        leaf.is_some_and(|leaf| leaf[page % LEAF].take().is_some())
+        leaf.is_some_and(|leaf| leaf.get_mut()[page % LEAF].take().is_some())
     }
 
     /// How many are there.
     pub(super) fn count(&self) -> usize {
-        self.leaves.iter().flatten().flat_map(|leaf| leaf.iter()).flatten().count()
+        self.leaves.iter().flatten().flat_map(|leaf| leaf.get()).flatten().count()
     }
 
     /// Makes clones from now on share all pages that are there now.
     pub(super) fn share(&mut self) {
-        for page in self.leaves.iter_mut().flatten().flat_map(|leaf| leaf.iter_mut()).flatten() {
-            if let Page::Own(bytes) = page {
-                *page = Page::Shared(Arc::new(**bytes));
-            }
+        for leaf in self.leaves.iter_mut().flatten() {
+            leaf.share(|pages| pages.iter_mut().flatten().for_each(|page| page.share(|_| ())));
         }
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn update_elem(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
         return fails.value();
     }
     // bpf_obj_cancel_fields(): a value that is written anew has no timer.
-    if let Store::Array(array) = &maps.get(map).store
+    if let Store::Array(array) = &*maps.get(map).store
         && let Some(value) = array.lookup(&maps.get(map).shape, &key)
     {
         timers.drop_within(memory, value, size.into());
@@ -112,7 +112,7 @@ fn lock_of(inner: &Inner, map: usize, key: &[u8], flags: u64) -> Option<u64> {
     }
     let map = inner.maps.get(map);
     let lock = map.shape.fields.place_of(Field::SpinLock)?;
-    let value = match &map.store {
+    let value = match &*map.store {
         Store::Array(array) => array.lookup(&map.shape, key)?,
         Store::Hash(hash) => hash.in_place(key)?,
         _ => return None,
@@ -281,10 +281,10 @@ pub(super) fn perf_event_read_value(call: &mut Call<'_, '_>) -> Result<u64, Bad>
 /// What a helper that uses an event of an array returns: nobody has opened one.
 fn no_event(call: &mut Call<'_, '_>, argument: usize, flags: u64) -> Result<i32, Bad> {
     let addr = call.args[argument];
-    let cpu = call.cx.this_cpu().0;
+    let (cpu, cpus) = (call.cx.this_cpu().0, call.cx.nr_cpu_ids());
     let Inner { maps, memory, .. } = call.inner()?;
     let map = maps.find(memory, addr).map(|map| maps.get(map));
-    let Some(map) = map.filter(|map| matches!(map.store, Store::Events)) else {
+    let Some(map) = map.filter(|map| matches!(*map.store, Store::Events)) else {
         let what = format!("its argument {} is no array of events: {addr:#x}", argument + 1);
         return Err(what.into());
     };
@@ -292,5 +292,6 @@ fn no_event(call: &mut Call<'_, '_>, argument: usize, flags: u64) -> Result<i32,
         return Ok(EINVAL);
     }
     let index = if flags == INDEX_MASK { cpu } else { flags as u32 };
-    Ok(if index >= map.shape.max_entries { E2BIG } else { ENOENT })
+    let entries = if map.shape.max_entries == 0 { cpus } else { map.shape.max_entries };
+    Ok(if index >= entries { E2BIG } else { ENOENT })
 }

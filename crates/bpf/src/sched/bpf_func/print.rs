@@ -1,6 +1,7 @@
 //! Text: `bpf_trace_printk()` and its like, whose lines are kept, and `bpf_snprintf()`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::negative;
 use crate::sched::call::{Bad, Call};
@@ -17,27 +18,37 @@ const LINES: usize = 1 << 16;
 /// What programs printed for whoever reads the trace: the last lines of it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::sched) struct Log {
-    lines: VecDeque<Box<str>>,
-    dropped: u64,
+    /// So many lines each, which clones share.
+    full: VecDeque<Arc<[Box<str>]>>,
+    last: Vec<Box<str>>,
+    printed: usize,
 }
+
+/// Lines that clones share at once.
+const TOGETHER: usize = 256;
 
 impl Log {
     fn push(&mut self, line: &str) {
-        if self.lines.len() == LINES {
-            self.lines.pop_front();
-            self.dropped += 1;
+        self.printed += 1;
+        self.last.push(line.into());
+        if self.last.len() == TOGETHER {
+            self.full.push_back(std::mem::take(&mut self.last).into());
+            if self.full.len() > LINES / TOGETHER + 1 {
+                self.full.pop_front();
+            }
         }
-        self.lines.push_back(line.into());
     }
 
     /// The lines, oldest first.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
-        self.lines.iter().map(|line| &**line)
+        let kept = self.full.len() * TOGETHER + self.last.len();
+        let all = self.full.iter().flat_map(|lines| lines.iter()).chain(&self.last);
+        all.skip(kept.saturating_sub(LINES)).map(|line| &**line)
     }
 
     /// How many were dropped before them.
     pub fn dropped(&self) -> u64 {
-        self.dropped
+        self.printed.saturating_sub(LINES) as u64
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn probe_read_kernel(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let mut bytes = vec![0; size.min(CHUNK)];
     for at in (0..size).step_by(CHUNK) {
         let part = &mut bytes[..CHUNK.min(size - at)];
-        if call.read(from.wrapping_add(at as u64), part).is_err() {
+        if !call.try_read(from.wrapping_add(at as u64), part)? {
             return fails(call, to, size, EFAULT);
         }
         call.write(to.wrapping_add(at as u64), part)?;
@@ -87,7 +87,7 @@ pub(super) fn probe_read_kernel_str(call: &mut Call<'_, '_>) -> Result<u64, Bad>
     let mut text = Vec::new();
     while text.len() < size {
         let mut byte = [0];
-        if call.read(from.wrapping_add(text.len() as u64), &mut byte).is_err() {
+        if !call.try_read(from.wrapping_add(text.len() as u64), &mut byte)? {
             return fails(call, to, size, EFAULT);
         }
         text.push(byte[0]);

@@ -93,7 +93,7 @@ pub(super) fn query(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
 /// `bpf_user_ringbuf_drain()`: user space has written nothing.
 pub(super) fn user_drain(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let map = map(call)?;
-    if !matches!(call.inner()?.maps.get(map).store, Store::UserRing) {
+    if !matches!(*call.inner()?.maps.get(map).store, Store::UserRing) {
         return Err("it is no ring that user space writes".into());
     }
     Ok(if call.args[3] & !WAKEUPS == 0 { 0 } else { negative(EINVAL) })

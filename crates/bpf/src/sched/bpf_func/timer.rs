@@ -133,7 +133,7 @@ impl Timers {
 /// `map_key_from_value()`.
 fn key_of(maps: &Maps, memory: &Memory, map: usize, addr: u64) -> Option<Vec<u8>> {
     let id = RegionId::of(addr)?;
-    match &maps.get(map).store {
+    match &*maps.get(map).store {
         Store::Array(_) => {
             let index = match memory.region(id)?.part {
                 Part::Values(each) => address::offset(addr) / each.max(1),

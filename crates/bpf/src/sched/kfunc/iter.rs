@@ -66,7 +66,7 @@ pub(super) fn bits_new(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
         return Ok(negative(E2BIG));
     }
     let mut bits = vec![0; words as usize * 8];
-    if call.read(from, &mut bits).is_err() {
+    if !call.try_read(from, &mut bits)? {
         // Of more than a word it is what the read says.
         let errno = if words == 1 || bpf_func::is_kernel(from) { EFAULT } else { ERANGE };
         return Ok(negative(errno));

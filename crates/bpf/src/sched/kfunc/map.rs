@@ -9,7 +9,7 @@ use crate::sched::map::Store;
 pub(super) fn sum_elem_count(call: &mut Call<'_, '_>) -> Result<u64, Bad> {
     let map = bpf_func::map(call)?;
     let map = call.inner()?.maps.get(map);
-    Ok(match &map.store {
+    Ok(match &*map.store {
         Store::Hash(hash) => hash.len() as u64,
         Store::Outer(outer) if map.shape.map_type == MapType::HASH_OF_MAPS => outer.len() as u64,
         _ => 0,

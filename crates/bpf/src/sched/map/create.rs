@@ -96,7 +96,7 @@ pub(in crate::sched) fn create(
         Some(_) => Store::Memory,
         None => store(def, &shape, memory, &mut address)?,
     };
-    maps.push(Map { shape, object, store });
+    maps.push(Map { shape, object, store: Arc::new(store) });
     Ok(match refused {
         Some(refused) => refused,
         None => Created::Map(address),
@@ -110,7 +110,7 @@ pub(in crate::sched) fn fill(image: &Image, maps: &mut Maps) {
         let objects =
             entries.filter_map(|(key, map)| Some((key as u32, maps.all.get(map)?.object)));
         let objects: Vec<_> = objects.collect();
-        if let Store::Outer(outer) = &mut maps.all[number].store {
+        if let Store::Outer(outer) = Arc::make_mut(&mut maps.all[number].store) {
             for (key, object) in objects {
                 outer.insert(&key.to_le_bytes(), object.base());
             }
@@ -225,7 +225,7 @@ fn check(def: &image::Map) -> Result<(), Created> {
         MapType::ARENA => SEGV_ON_FAULT | MMAPABLE | NO_USER_CONV,
         MapType::INSN_ARRAY => ACCESS,
         MapType::PROG_ARRAY => return lacking("schedulers cannot call programs by number".into()),
-        other => return lacking(format!("the engine has no maps of type {}", other.0)),
+        other => return lacking(format!("the engine has no maps of type {}", type_name(other))),
     };
     if def.flags & !flags != 0 {
         return invalid(&format!("it has the unknown flags {:#x}", def.flags & !flags));
@@ -241,10 +241,11 @@ fn check(def: &image::Map) -> Result<(), Created> {
         return invalid("its values are file descriptors, of 4 bytes");
     }
     match ty {
-        MapType::ARRAY
-        | MapType::PERCPU_ARRAY
-        | MapType::PERF_EVENT_ARRAY
-        | MapType::ARRAY_OF_MAPS
+        // Where it has no entries, libbpf gives it one for each CPU: map_set_def_max_entries().
+        MapType::PERF_EVENT_ARRAY if def.key_size != 4 => {
+            return invalid("an array has keys of 4 bytes");
+        }
+        MapType::ARRAY | MapType::PERCPU_ARRAY | MapType::ARRAY_OF_MAPS
             if def.max_entries == 0 || def.key_size != 4 || def.value_size == 0 =>
         {
             return invalid("an array has entries, keys of 4 bytes, and values");
@@ -328,4 +329,29 @@ fn check(def: &image::Map) -> Result<(), Created> {
         return too_large("its values are too large for each CPU to have one");
     }
     Ok(())
+}
+
+/// What a type that the engine does not have is called: `enum bpf_map_type` of Linux 7.2.
+fn type_name(map_type: MapType) -> String {
+    let name = match map_type.0 {
+        7 => "STACK_TRACE",
+        8 => "CGROUP_ARRAY",
+        11 => "LPM_TRIE",
+        14 => "DEVMAP",
+        15 => "SOCKMAP",
+        16 => "CPUMAP",
+        17 => "XSKMAP",
+        18 => "SOCKHASH",
+        19 => "CGROUP_STORAGE",
+        20 => "REUSEPORT_SOCKARRAY",
+        21 => "PERCPU_CGROUP_STORAGE",
+        24 => "SK_STORAGE",
+        25 => "DEVMAP_HASH",
+        26 => "STRUCT_OPS",
+        28 => "INODE_STORAGE",
+        30 => "BLOOM_FILTER",
+        35 => "RHASH",
+        number => return number.to_string(),
+    };
+    format!("BPF_MAP_TYPE_{name}")
 }

@@ -97,9 +97,14 @@ impl Hash {
         Ok(Some(element.value(memory, shape, self.per_cpu, place)?.base()))
     }
 
-    /// Where the value is that an update with `BPF_F_LOCK` changes in its place.
+    /// Whether an element has one value, and a lookup changes nothing.
+    pub fn is_plain(&self) -> bool {
+        !self.per_cpu && !self.lru
+    }
+
+    /// Where the value is, of a plain hash: what an update with `BPF_F_LOCK` changes in its place.
     pub fn in_place(&self, key: &[u8]) -> Option<u64> {
-        if self.per_cpu || self.lru {
+        if !self.is_plain() {
             return None;
         }
         self.elements.get(key)?.values.first()?.map(RegionId::base)

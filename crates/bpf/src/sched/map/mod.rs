@@ -185,7 +185,8 @@ pub(super) struct Map {
     pub shape: Arc<Shape>,
     /// The region whose address is the map's.
     pub object: RegionId,
-    pub store: Store,
+    /// Clones share it until one of them changes it: a hash may have many elements.
+    pub store: Arc<Store>,
 }
 
 /// All maps of a scheduler.
@@ -261,8 +262,13 @@ impl Maps {
         key: &[u8],
     ) -> Result<Option<u64>, Fails> {
         let Map { shape, store, .. } = &mut self.all[map];
-        match store {
-            Store::Array(array) => Ok(array.lookup(shape, key)),
+        // What changes nothing copies nothing.
+        match &**store {
+            Store::Array(array) => return Ok(array.lookup(shape, key)),
+            Store::Hash(hash) if hash.is_plain() => return Ok(hash.in_place(key)),
+            _ => {}
+        }
+        match Arc::make_mut(store) {
             Store::PerCpuArray(array) => array.lookup(memory, shape, here.cpu, key),
             Store::Hash(hash) => hash.lookup(memory, shape, here.cpu, key),
             Store::Outer(outer) => Ok(outer.lookup(key)),
@@ -280,7 +286,7 @@ impl Maps {
         cpu: u32,
     ) -> Result<Option<u64>, Fails> {
         let Map { shape, store, .. } = &mut self.all[map];
-        match store {
+        match Arc::make_mut(store) {
             Store::PerCpuArray(_) if cpu >= here.cpus => Ok(None),
             Store::PerCpuArray(array) => array.lookup(memory, shape, cpu, key),
             Store::Hash(hash) if hash.per_cpu && cpu >= here.cpus => Ok(None),
@@ -302,7 +308,7 @@ impl Maps {
         if shape.read_only {
             return Err(Fails::Never("programs may only read it"));
         }
-        match store {
+        match Arc::make_mut(store) {
             Store::Array(array) => array.update(memory, shape, key, value, flags),
             Store::PerCpuArray(array) => array.update(memory, shape, here.cpu, (key, value), flags),
             Store::Hash(hash) => {
@@ -319,7 +325,7 @@ impl Maps {
         if shape.read_only {
             return Err(Fails::Never("programs may only read it"));
         }
-        match store {
+        match Arc::make_mut(store) {
             Store::Array(_) | Store::PerCpuArray(_) => Err(Fails::Errno(EINVAL)),
             Store::Hash(hash) => hash.delete(In { memory, shape, deleted: &mut self.deleted }, key),
             _ => Err(Fails::Never("programs cannot delete from a map of this type")),
@@ -329,7 +335,7 @@ impl Maps {
     /// The queue or stack that a map is.
     pub fn queue(&mut self, map: usize) -> Result<(&mut Queue, &Shape), Fails> {
         let Map { shape, store, .. } = &mut self.all[map];
-        match store {
+        match Arc::make_mut(store) {
             Store::Queue(queue) => Ok((queue, shape)),
             _ => Err(Fails::Never("it is no queue and no stack")),
         }
@@ -338,7 +344,7 @@ impl Maps {
     /// The ring that a map is.
     pub fn ring(&mut self, map: usize) -> Result<(&mut Ring, &Shape), Fails> {
         let Map { shape, store, .. } = &mut self.all[map];
-        match store {
+        match Arc::make_mut(store) {
             Store::Ring(ring) => Ok((ring, shape)),
             _ => Err(Fails::Never("it is no ring")),
         }
@@ -351,7 +357,7 @@ impl Maps {
         of: MapType,
     ) -> Result<(&mut Storage, &Shape, &mut Vec<RegionId>), Fails> {
         let Map { shape, store, .. } = &mut self.all[map];
-        match store {
+        match Arc::make_mut(store) {
             Store::Storage(storage) if shape.map_type == of => {
                 Ok((storage, shape, &mut self.deleted))
             }
@@ -384,7 +390,7 @@ impl Maps {
     /// The element after a key, or the first one, for a walk: its key's bytes.
     pub fn next_key(&self, map: usize, after: Option<&[u8]>) -> Result<Option<Vec<u8>>, Fails> {
         let Map { shape, store, .. } = &self.all[map];
-        match store {
+        match &**store {
             Store::Array(_) | Store::PerCpuArray(_) => {
                 let index = match after {
                     Some(key) => array::index(key).and_then(|index| index.checked_add(1)),
@@ -407,7 +413,7 @@ impl Maps {
         key: &[u8],
     ) -> Result<Option<u64>, Fails> {
         let Map { shape, store, .. } = &mut self.all[map];
-        match store {
+        match Arc::make_mut(store) {
             Store::Hash(hash) => hash.peek(memory, shape, here.cpu, key),
             _ => self.lookup(memory, map, here, key),
         }

@@ -489,7 +489,7 @@ fn what_no_kernel_makes_is_refused() {
         (def(MapType::ARENA, 0, 0, 1), "EINVAL"),
         (flags(1 << 10, def(MapType::ARENA, 0, 0, (1 << 20) + 1)), "E2BIG"),
         (def(MapType::PROG_ARRAY, 4, 4, 1), "schedulers cannot call programs"),
-        (def(MapType(15), 4, 4, 1), "the engine has no maps of type 15"),
+        (def(MapType(15), 4, 4, 1), "the engine has no maps of type BPF_MAP_TYPE_SOCKMAP"),
         (def(MapType::ARRAY, 4, 8, u32::MAX), "memory is full"),
         (def(MapType::QUEUE, 0, 8, u32::MAX), "memory is full"),
         (def(MapType::INSN_ARRAY, 4, 16, u32::MAX), "memory is full"),

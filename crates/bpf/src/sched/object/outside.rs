@@ -17,13 +17,18 @@ pub(in crate::sched) struct Outside<'a, 'r> {
     pub objects: &'a Objects,
     pub layouts: &'a Layouts,
     pub wanted: Option<Object>,
+    /// What could not be loaded is there on a kernel.
+    pub lacks: bool,
 }
 
 const GONE: &str = "it is freed";
 
 impl Kernel for Outside<'_, '_> {
     fn load(&mut self, region: RegionId, offset: u32, size: usize) -> Result<u64, String> {
-        let object = self.objects.in_region(region).ok_or("the engine has nothing there")?;
+        let Some(object) = self.objects.in_region(region) else {
+            self.lacks = true;
+            return Err("the engine has nothing there".to_owned());
+        };
         let Some(structure) = object.structure() else {
             let word = self.plain(object, offset / 8)? >> (offset % 8 * 8);
             // Masks are read by words or parts of them, and so is all else here.
@@ -106,6 +111,13 @@ impl Kernel for Outside<'_, '_> {
     }
 }
 
+impl<'a, 'r> Outside<'a, 'r> {
+    /// As a load or store begins.
+    pub fn new(cx: &'a mut Cx<'r>, objects: &'a Objects, layouts: &'a Layouts) -> Self {
+        Self { cx, objects, layouts, wanted: None, lacks: false }
+    }
+}
+
 /// A mask for so many bytes.
 fn low_bytes(bytes: usize) -> u64 {
     if bytes >= 8 { u64::MAX } else { (1 << (bytes * 8)) - 1 }
@@ -150,7 +162,10 @@ impl<'r> Outside<'_, 'r> {
             Object::Mask(mask) => return Ok(mask_word(&self.mask(mask), word)),
             Object::Variable(variable) => (variable, CpuId(0)),
             Object::OfCpu(variable, cpu) => (variable, cpu),
-            _ => return Err("nothing is known of what it holds".to_owned()),
+            _ => {
+                self.lacks = true;
+                return Err("nothing is known of what it holds".to_owned());
+            }
         };
         match variable {
             Variable::CurrentTask => {
@@ -199,6 +214,7 @@ impl<'r> Outside<'_, 'r> {
             Source::TidsInTable => Ok(self.cx.tids_in_table().into()),
             Source::Only(only) => self.address(Object::Only(only)),
             Source::Private => {
+                self.lacks = true;
                 Err("it is the kernel's own, and the engine does not have it".to_owned())
             }
         }
@@ -229,7 +245,7 @@ impl<'r> Outside<'_, 'r> {
             T::Policy => task.policy.into(),
             T::NrCpusAllowed => task.nr_cpus_allowed.into(),
             T::CpusMask => mask_word(&task.cpus_mask, word),
-            T::MigrationDisabled => task.migration_disabled.into(),
+            T::MigrationDisabled => self.cx.migration_disabled(p).into(),
             T::ExitState => task.exit_state as u64,
             T::Pid => task.pid as u64,
             T::Tgid => task.tgid as u64,
