@@ -7,17 +7,18 @@ use super::core::{Core, Patched, patch};
 use super::error::Error;
 use super::externs::{self, ExternKind, Wrong};
 use super::functions::{Reference, To};
+use super::gaps::Gap;
 use super::maps::{PAGE, RDONLY_PROG};
 use super::place::Placer;
 use super::target::Target;
 use super::variables::KCONFIG;
-use super::{MMAPABLE, Object, functions, kinds, limits, reach};
+use super::{MMAPABLE, Object, functions, gaps, kinds, limits, reach};
 use crate::Image;
 use crate::btf::{Btf, BtfExt, Kind, Type, TypeId};
 use crate::image::{Line, Map, MapType, Poison};
 use crate::insn::Insn;
 
-/// What externs are complained of, at most.
+/// What is complained of, at most.
 const MOST: usize = 100;
 
 /// libbpf's words (`bpf_core_patch_insn()`).
@@ -36,14 +37,17 @@ impl Object {
         self.leave_out_idle(target);
         self.check_programs()?;
         let mut matching = Matching::default();
-        let poison = self.relocate_types(target.btf(), &mut matching)?;
+        let gaps = self.relocate_types(target, &mut matching)?;
         // libbpf relocates types in these too, and nothing more.
         reach::leave_out_unreached(&mut self.functions);
-        let (resolved, config) = self.resolve_externs(target, &mut matching)?;
+        let (resolved, config, lacking) = self.resolve_externs(target, &mut matching)?;
         self.place_arena(target);
         let config = self.take_config(config);
-        let mut image = Placer::new(&self, &resolved, config).place(&poison)?;
-        image.lines = self.lines(&image)?;
+        let placed = Placer::new(&self, &resolved, config).place(&gaps).and_then(|mut image| {
+            image.lines = self.lines(&image)?;
+            Ok(image)
+        });
+        let mut image = self.check_lacking(placed, lacking, &gaps)?;
         image.btf = self.btf.clone();
         image.notes.append(&mut self.notes);
         image.license = std::mem::take(&mut self.license);
@@ -127,14 +131,34 @@ impl Object {
         Ok(())
     }
 
-    /// CO-RE. Answers with what must not be reached: function, instruction, and why.
+    /// Refuses what needs something that the target lacks, with the names of all of it.
+    fn check_lacking(
+        &self,
+        placed: Result<Image, Error>,
+        mut lacking: Vec<String>,
+        gaps: &[Gap],
+    ) -> Result<Image, Error> {
+        match &placed {
+            Ok(image) => lacking.extend(gaps::lacking(self, image, gaps)),
+            // That may be so for want of what is lacking.
+            Err(_) if !lacking.is_empty() => {}
+            Err(_) => return placed,
+        }
+        if lacking.is_empty() {
+            return placed;
+        }
+        shorten(&mut lacking);
+        Err(Error::Lacking(lacking))
+    }
+
+    /// CO-RE. Answers with what must not be reached.
     fn relocate_types(
         &mut self,
-        kernel: &Btf,
+        target: &dyn Target,
         matching: &mut Matching,
-    ) -> Result<Vec<(usize, usize, String)>, Error> {
-        let mut core = Core::new(&self.btf, kernel, matching);
-        let mut poison = Vec::new();
+    ) -> Result<Vec<Gap>, Error> {
+        let mut core = Core::new(&self.btf, target.btf(), matching);
+        let mut gaps = Vec::new();
         for records in &self.ext.relocations {
             let name = self.btf.name(records.section);
             let section = self.code.get(name).copied().ok_or_else(|| {
@@ -160,7 +184,7 @@ impl Object {
                 let outcome = core.resolve(relo).map_err(wrong)?;
                 let patched = patch(&mut function.insns, at, &outcome);
                 let about = || outcome.about(&self.btf);
-                let (count, text) = match patched {
+                let (count, mut text) = match patched {
                     Ok(Patched::Value) => continue,
                     Ok(Patched::Poison(count)) => {
                         (count, format!("failed to resolve CO-RE relocation {}", about()))
@@ -173,19 +197,29 @@ impl Object {
                         return Err(Error::function(&function.name, at, what));
                     }
                 };
-                poison.extend((at..at + count).map(|at| (found, at, text.clone())));
-                Error::limit("instructions without a meaning", poison.len(), limits::POISON)?;
+                let mut lacks = None;
+                if let Some(field) = core.lacks(&outcome)
+                    && let Some(who) = target.stands_in(&field)
+                {
+                    text = format!("{text}: {who}, has no such field");
+                    lacks = Some(format!("field '{field}': {who}, has no such field"));
+                }
+                gaps.extend((at..at + count).map(|insn| {
+                    let (text, lacks) = (text.clone(), lacks.clone());
+                    Gap { function: found, insn, text, lacks }
+                }));
+                Error::limit("instructions without a meaning", gaps.len(), limits::POISON)?;
             }
         }
-        Ok(poison)
+        Ok(gaps)
     }
 
-    /// Which externs the kernel has, and the bytes of its configuration.
+    /// Which externs the kernel has, the bytes of its configuration, and what the target lacks.
     fn resolve_externs(
         &mut self,
         target: &dyn Target,
         matching: &mut Matching,
-    ) -> Result<(Vec<bool>, Vec<u8>), Error> {
+    ) -> Result<(Vec<bool>, Vec<u8>, Vec<String>), Error> {
         let (mut wrong, mut unused) = (Vec::new(), Vec::new());
         let config = externs::configuration(&self.externs, target, &mut wrong);
         let mut resolved = Vec::with_capacity(self.externs.len());
@@ -204,19 +238,13 @@ impl Object {
                 false
             }));
         }
-        for all in [&mut wrong, &mut unused] {
-            if all.len() > MOST {
-                let more = all.len() - MOST;
-                all.truncate(MOST);
-                all.push(format!("and {more} more"));
-            }
-        }
+        shorten(&mut unused);
         self.notes.append(&mut unused);
-        match (wrong.is_empty(), lacking) {
-            (true, _) => Ok((resolved, config)),
-            (false, true) => Err(Error::Lacking(wrong)),
-            (false, false) => Err(Error::Extern(wrong)),
+        if !wrong.is_empty() && !lacking {
+            shorten(&mut wrong);
+            return Err(Error::Extern(wrong));
         }
+        Ok((resolved, config, wrong))
     }
 
     /// The symbols of the externs that functions refer to which are loaded.
@@ -232,7 +260,6 @@ impl Object {
 
     /// Which functions refer to an extern, for a message.
     fn users(&self, symbol: usize) -> String {
-        const NAMED: usize = 4;
         let uses = |function: &&functions::Func| {
             function.references.iter().any(|reference| reference.to == To::Extern(symbol))
         };
@@ -240,13 +267,8 @@ impl Object {
         if users.iter().any(|user| user.autoload) {
             users.retain(|user| user.autoload);
         }
-        let names: Vec<_> = users.iter().take(NAMED).map(|user| user.name.as_str()).collect();
-        let names = names.join(", ");
-        match users.len() {
-            0 => String::new(),
-            len if len > NAMED => format!(" (used by {names} and {} more)", len - NAMED),
-            _ => format!(" (used by {names})"),
-        }
+        let names: Vec<_> = users.iter().map(|user| &user.name).collect();
+        gaps::used_by(&names)
     }
 
     fn place_arena(&mut self, target: &dyn Target) {
@@ -384,6 +406,14 @@ impl Object {
         }
         image.poison.sort_by_key(|Poison { insn, .. }| *insn);
         Ok(image)
+    }
+}
+
+/// To what anybody reads.
+fn shorten(lines: &mut Vec<String>) {
+    if let Some(more) = lines.len().checked_sub(MOST).filter(|&more| more > 0) {
+        lines.truncate(MOST);
+        lines.push(format!("and {more} more"));
     }
 }
 

@@ -9,6 +9,7 @@
 //! sections or functions that overlap, offsets into data that the kernel would refuse, and the
 //! limits. Where it is not: a function in any section may be called, not only in `.text`.
 
+mod always;
 mod compat;
 mod core;
 mod elements;
@@ -16,6 +17,7 @@ mod elf;
 mod error;
 mod externs;
 mod functions;
+mod gaps;
 mod globals;
 mod handover;
 mod kinds;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::error::Error;
 use super::externs::ExternKind;
 use super::functions::{self, Func, Reference, To};
+use super::gaps::Gap;
 use super::maps::PAGE;
 use super::{Object, kinds, limits};
 use crate::image::{Function, Image, Kfunc, Ksym, Map, MapType, Poison, Program};
@@ -72,8 +73,8 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// Places all functions that are loaded. `poison` is what must not be reached in them.
-    pub(super) fn place(mut self, poison: &[(usize, usize, String)]) -> Result<Image, Error> {
+    /// Places all functions that are loaded. `gaps` are what must not be reached in them.
+    pub(super) fn place(mut self, gaps: &[Gap]) -> Result<Image, Error> {
         let functions = &self.object.functions;
         for (number, function) in functions.iter().enumerate() {
             let Some(start) = self.starts[number] else { continue };
@@ -88,7 +89,7 @@ impl<'a> Placer<'a> {
             self.image.functions.push(place);
             self.image.insns.extend(&function.insns);
         }
-        for (function, insn, text) in poison {
+        for Gap { function, insn, text, .. } in gaps {
             if let Some(start) = self.starts[*function] {
                 self.image.poison.push(Poison { insn: start + insn, text: text.clone() });
             }

@@ -28,8 +28,8 @@ pub trait Target {
         btf.find(name, Kind::Var).is_some() || btf.find(name, Kind::Func).is_some()
     }
 
-    /// Who stands in for the kernel, if the kernel may have a symbol that this target has not: `the
-    /// engine, as Linux 7.2`. Nothing if this is the kernel, or if the kernel has not got it either.
+    /// Who stands in for the kernel, if the kernel may have a symbol, or a field (`task_struct.comm`),
+    /// that this target has not: `the engine, as Linux 7.2`. Nothing if this is the kernel, or if the kernel has not got it either.
     fn stands_in(&self, symbol: &str) -> Option<String> {
         let _ = symbol;
         None

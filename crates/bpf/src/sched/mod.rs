@@ -27,7 +27,7 @@ mod ops;
 mod others;
 mod percpu;
 mod race;
-mod reachable;
+pub(crate) mod reachable;
 mod state;
 pub mod trial;
 mod twin;

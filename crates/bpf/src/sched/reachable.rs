@@ -17,7 +17,7 @@ use crate::insn::{Insn, class, mode, pseudo};
 const LARGE: usize = 1 << 16;
 
 /// For each instruction, whether a program may reach it. What cannot be decided may be reached.
-pub(super) fn reachable(image: &Image) -> Vec<bool> {
+pub(crate) fn reachable(image: &Image) -> Vec<bool> {
     reachable_from(image, image.programs.iter().map(|program| program.function))
 }
 
@@ -256,7 +256,7 @@ const CALL: u8 = 0x80;
 const EXIT: u8 = 0x90;
 
 /// Where an instruction jumps to, if it does.
-fn target(at: usize, insn: Insn) -> Option<usize> {
+pub(crate) fn target(at: usize, insn: Insn) -> Option<usize> {
     let by = match (insn.class(), insn.code & OPERATION) {
         (class::JMP | class::JMP32, CALL | EXIT) => return None,
         (class::JMP32, JA) => insn.imm as isize,

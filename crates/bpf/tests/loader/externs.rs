@@ -188,7 +188,7 @@ fn a_subprogram_may_have_several_names() {
 }
 
 /// What stands in for a kernel, and has less.
-struct Engine(Kernel);
+pub struct Engine(pub Kernel);
 
 impl Target for Engine {
     fn btf(&self) -> &Btf {

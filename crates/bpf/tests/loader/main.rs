@@ -6,5 +6,6 @@ mod core;
 mod damage;
 mod elf;
 mod externs;
+mod fields;
 mod sample;
 mod whole;

@@ -133,6 +133,16 @@ impl<'a> Core<'a> {
         Ok(Outcome { value, spec })
     }
 
+    /// The field that it is about, if the kernel has the type but no such field in it, and if that was
+    /// not the question: `task_struct.scx.slice`.
+    pub(super) fn lacks(&self, outcome: &Outcome) -> Option<String> {
+        let Outcome { value, spec } = outcome;
+        let kind = self.local.ty(spec.root).kind();
+        let named = self.kernel.candidates(self.local.name_of(spec.root));
+        let has_type = || named.iter().any(|&id| same_kind(self.kernel.ty(id).kind(), kind));
+        (value.after.is_none() && spec.is_of_field() && has_type()).then(|| spec.path(self.local))
+    }
+
     fn value(&mut self, id: TypeId, kind: CoreKind, local: &Spec) -> Result<Value, String> {
         if kind == CoreKind::LocalTypeId {
             return Ok(Value::of_type_id(id));

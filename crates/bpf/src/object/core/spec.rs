@@ -45,6 +45,20 @@ impl Spec {
         self.raw.len()
     }
 
+    pub(super) fn is_of_field(&self) -> bool {
+        !self.kind.is_of_type() && !self.kind.is_of_enum()
+    }
+
+    /// The type and the members that it leads through, without flavours and elements.
+    pub(super) fn path(&self, btf: &Btf) -> String {
+        let mut path = essential_name(btf.name_of(self.root)).to_owned();
+        for name in self.steps.iter().filter_map(|step| step.name) {
+            path.push('.');
+            path.push_str(btf.name(name));
+        }
+        cut(path)
+    }
+
     /// The last step. A way that has been found has one.
     pub(super) fn last(&self) -> Option<&Step> {
         self.steps.last()
@@ -234,9 +248,7 @@ impl Spec {
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = self.write(btf, &mut text);
-        let end = (0..=limits::ABOUT).rev().find(|&end| text.is_char_boundary(end));
-        text.truncate(end.unwrap_or(0).min(text.len()));
-        text
+        cut(text)
     }
 
     fn write(&self, btf: &Btf, out: &mut String) -> fmt::Result {
@@ -280,4 +292,11 @@ fn is_flexible(btf: &Btf, step: Option<&Step>, len: u32) -> bool {
     let Some(step) = step.filter(|step| step.name.is_some() && len == 0) else { return false };
     let composite = btf.ty(step.ty).composite();
     composite.is_some_and(|all| step.index as usize + 1 == all.members.len())
+}
+
+/// To [`limits::ABOUT`].
+fn cut(mut text: String) -> String {
+    let end = (0..=limits::ABOUT).rev().find(|&end| text.is_char_boundary(end));
+    text.truncate(end.unwrap_or(0).min(text.len()));
+    text
 }
