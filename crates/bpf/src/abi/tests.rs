@@ -100,6 +100,10 @@ fn versions_differ_where_kernels_do() {
     assert_eq!(old.kconfig("CONFIG_EXT_SUB_SCHED").as_deref(), Some("y"));
     assert_eq!(abi(Version::V7_0).kconfig("CONFIG_EXT_SUB_SCHED"), None);
     assert_eq!(new.kconfig("CONFIG_HZ").as_deref(), Some("250"));
+    let of = |name: &str| new.kconfig(&format!("CONFIG_{name}"));
+    assert!(["X86", "MMU", "BPF_EVENTS", "NUMA", "MEMCG"].iter().all(|&name| of(name).is_some()));
+    // Kernels differ in these.
+    assert!(["NUMA_BALANCING", "SCHED_CORE", "PREEMPT_RT"].iter().all(|&name| of(name).is_none()));
     let fast = new.clone().with_hz(1000);
     assert_eq!(fast.kconfig("CONFIG_HZ").as_deref(), Some("1000"));
     assert_eq!(fast.kconfig("CONFIG_HZ_1000").as_deref(), Some("y"));

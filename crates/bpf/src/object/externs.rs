@@ -164,7 +164,15 @@ fn config_kind(btf: &Btf, ty: TypeId) -> Option<ConfigKind> {
     }
 }
 
-/// The bytes of the map `.kconfig`, and what is wrong with them.
+/// A value of the kernel's configuration, or of libbpf's own.
+fn config_value(name: &str, target: &dyn Target) -> Option<String> {
+    match name {
+        "LINUX_KERNEL_VERSION" => Some(target.kernel_version().to_string()),
+        name => target.kconfig(name),
+    }
+}
+
+/// The bytes of the map `.kconfig`, and what is wrong with them. What has no value is 0: see [`resolve`].
 pub(super) fn configuration(
     externs: &[Extern],
     target: &dyn Target,
@@ -178,20 +186,7 @@ pub(super) fn configuration(
     for (ext, config) in configs {
         bytes.resize((config.offset + config.size) as usize, 0);
         let name = &ext.name;
-        let value = match name.as_str() {
-            "LINUX_KERNEL_VERSION" => Some(target.kernel_version().to_string()),
-            name => target.kconfig(name),
-        };
-        let Some(value) = value else {
-            let may_be_absent =
-                name.starts_with("CONFIG_") || name.starts_with("LINUX_") && ext.weak;
-            if !may_be_absent {
-                wrong.push(format!("extern (kcfg) '{name}': unrecognized virtual extern"));
-            } else if !ext.weak {
-                wrong.push(format!("extern '{name}' (strong): not resolved"));
-            }
-            continue;
-        };
+        let Some(value) = config_value(name, target) else { continue };
         match value_bytes(config, &value) {
             Ok(value) => {
                 let start = config.offset as usize;
@@ -267,6 +262,16 @@ impl Wrong {
         }
     }
 
+    fn no_value(ext: &Extern, target: &dyn Target) -> Self {
+        match ext.name.starts_with("CONFIG_") {
+            true => Self::absent(ext, "", target, " (strong): not resolved"),
+            false => {
+                let name = &ext.name;
+                Self::other(format!("extern (kcfg) '{name}': unrecognized virtual extern"))
+            }
+        }
+    }
+
     fn other(what: String) -> Self {
         Self { what, lacking: false }
     }
@@ -280,7 +285,13 @@ pub(super) fn resolve(
     matching: &mut Matching,
 ) -> Result<bool, Wrong> {
     match ext.kind {
-        ExternKind::Config(_) => Ok(true),
+        ExternKind::Config(_) => {
+            let may_be_absent = ext.name.starts_with("CONFIG_") || ext.name.starts_with("LINUX_");
+            match config_value(&ext.name, target) {
+                None if !(ext.weak && may_be_absent) => Err(Wrong::no_value(ext, target)),
+                value => Ok(value.is_some()),
+            }
+        }
         ExternKind::Function(proto) => function(ext, proto, btf, target, matching),
         ExternKind::Variable(0) if target.has_symbol(&ext.name) => Ok(true),
         ExternKind::Variable(0) if ext.weak => Ok(false),

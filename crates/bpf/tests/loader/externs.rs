@@ -225,6 +225,29 @@ fn what_a_kernel_may_have_is_needed_only_where_it_is_used() {
     }
 }
 
+/// So with its configuration.
+#[test]
+fn configuration_that_a_kernel_may_have() {
+    let with = |uses_it: bool| {
+        let mut file = File::new();
+        let ty = file.btf.bool();
+        let var = file.btf.var("CONFIG_X", ty, linkage::EXTERN);
+        file.btf.section(".kconfig", 0, &[(var, 0, 0)]);
+        let symbol = file.external("CONFIG_X", GLOBAL);
+        let [low, high] = wide(1, 0);
+        file.function("syscall", "program", &[low, high, EXIT]);
+        if uses_it {
+            file.refer("syscall", 0, symbol, R_LOAD);
+        }
+        load(&file.write(), &Engine(kernel()))
+    };
+    let lacks = "extern 'CONFIG_X': the engine, as Linux 7.2, does not have it";
+    let unused = format!("{lacks}, and nothing that is loaded uses it");
+    assert_eq!(with(false).expect("nobody needs it").notes, [unused]);
+    let error = with(true).map(|_| ());
+    assert_eq!(error, Err(Error::Lacking(vec![format!("{lacks} (used by program)")])));
+}
+
 #[test]
 fn arrays_of_programs_start_with_programs() {
     let with = |target: &str| {
