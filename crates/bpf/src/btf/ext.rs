@@ -1,14 +1,12 @@
 //! `.BTF.ext`: what an object says of its instructions.
 
 use super::Btf;
-use super::parse::{BtfError, MAGIC, Words};
+use super::parse::{BtfError, MAGIC, Words, name_at};
 use super::types::{Name, TypeId};
 
 /// All of a section `.BTF.ext`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BtfExt {
-    /// Which functions begin where.
-    pub functions: Vec<Records<FuncInfo>>,
     /// Which lines of source code begin where.
     pub lines: Vec<Records<LineInfo>>,
     /// What depends on the kernel's types: CO-RE.
@@ -32,23 +30,6 @@ pub trait Record: Sized {
     const WHAT: &'static str;
     /// From words.
     fn read(words: [u32; 4]) -> Self;
-}
-
-/// A function begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FuncInfo {
-    /// Bytes from the section's start.
-    pub offset: u32,
-    /// The function, a [`Type::Func`](super::Type::Func).
-    pub ty: TypeId,
-}
-
-impl Record for FuncInfo {
-    const SIZE: usize = 8;
-    const WHAT: &'static str = "func_info";
-    fn read([offset, ty, ..]: [u32; 4]) -> Self {
-        Self { offset, ty }
-    }
 }
 
 /// A line begins.
@@ -125,11 +106,17 @@ impl BtfExt {
         let body = bytes.get(len..).unwrap_or_default();
         let mut words = Words::new(head);
         let mut part = || words.words().unwrap_or_default();
-        Ok(Self {
-            functions: read_part(body, part(), btf)?,
+        // Which functions begin where: the symbols say it too.
+        part();
+        let ext = Self {
             lines: read_part(body, part(), btf)?,
-            relocations: read_part(body, part(), btf)?,
-        })
+            relocations: read_part::<CoreRelo>(body, part(), btf)?,
+        };
+        for relo in ext.relocations.iter().flat_map(|records| &records.records) {
+            let way = name_at(&btf.strings, relo.access.0);
+            way.map_err(|what| wrong(format!("{}: the way {what}", CoreRelo::WHAT)))?;
+        }
+        Ok(ext)
     }
 }
 
@@ -161,7 +148,8 @@ fn read_part<T: Record>(
         if count == 0 || !count.checked_mul(size).is_some_and(|bytes| words.has(bytes)) {
             return Err(wrong(format!("{count} records at {at}")));
         }
-        let section = Name(name);
+        let section = name_at(&btf.strings, name)
+            .map_err(|what| wrong(format!("the name of the section at {at} {what}")))?;
         if btf.name(section).is_empty() {
             return Err(wrong(format!("the section at {at} has no name")));
         }

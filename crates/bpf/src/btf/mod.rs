@@ -12,11 +12,10 @@ mod parse;
 mod types;
 mod write;
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 pub use self::build::{Builder, Field};
-pub use self::ext::{BtfExt, CoreRelo, FuncInfo, LineInfo, Record, Records};
+pub use self::ext::{BtfExt, CoreRelo, LineInfo, Record, Records};
 pub use self::layout::LayoutError;
 pub use self::parse::BtfError;
 pub use self::types::{
@@ -105,10 +104,16 @@ impl Btf {
         self.name(self.ty(id).name())
     }
 
-    /// A string that is no name: a line of source text, say. Nothing if there is none there.
-    pub fn text(&self, offset: u32) -> Option<Cow<'_, str>> {
-        ((offset as usize) < self.strings.len())
-            .then(|| String::from_utf8_lossy(self.bytes_at(offset)))
+    /// A string that is no name: a line of source text, say. What is longer than `most` bytes is cut
+    /// there, and not looked at: many may refer to one. Nothing if there is none there.
+    pub fn text(&self, offset: u32, most: usize) -> Option<String> {
+        let rest = self.strings.get(offset as usize..).filter(|rest| !rest.is_empty())?;
+        // With the end of the letter that the cut goes through.
+        let head = &rest[..rest.len().min(most + 3)];
+        let end = head.iter().position(|&byte| byte == 0).unwrap_or(head.len());
+        let text = String::from_utf8_lossy(&head[..end]);
+        let fits = |&(at, letter): &(usize, char)| at + letter.len_utf8() <= most;
+        Some(text.char_indices().take_while(fits).map(|(_, letter)| letter).collect())
     }
 
     fn bytes_at(&self, offset: u32) -> &[u8] {

@@ -238,6 +238,19 @@ fn rest_of(kind: u32, vlen: usize) -> Option<usize> {
     })
 }
 
+/// A name that is text, and not too long: it may be looked at for each of many that refer to it. Or
+/// what is wrong with it.
+pub(super) fn name_at(strings: &[u8], offset: u32) -> Result<Name, String> {
+    let rest = strings.get(offset as usize..).filter(|rest| !rest.is_empty());
+    let rest =
+        rest.ok_or_else(|| format!("is at {offset} of {} bytes of strings", strings.len()))?;
+    let head = &rest[..rest.len().min(MAX_NAME)];
+    let end = head.iter().position(|&byte| byte == 0);
+    let end = end.ok_or_else(|| format!("has more than {} bytes", MAX_NAME - 1))?;
+    std::str::from_utf8(&head[..end]).map_err(|_| "is not text".to_owned())?;
+    Ok(Name(offset))
+}
+
 /// Reads one type.
 struct Reader<'a> {
     words: Words<'a>,
@@ -256,18 +269,8 @@ impl Reader<'_> {
     }
 
     fn name(&self, offset: u32, of: &str) -> Result<Name, BtfError> {
-        let rest = self.strings.get(offset as usize..).filter(|rest| !rest.is_empty());
-        let rest = rest.ok_or_else(|| {
-            let len = self.strings.len();
-            self.wrong(format!("the name of {of} is at {offset} of {len} bytes of strings"))
-        })?;
-        let head = &rest[..rest.len().min(MAX_NAME)];
-        let end = head.iter().position(|&byte| byte == 0).ok_or_else(|| {
-            self.wrong(format!("the name of {of} has more than {} bytes", MAX_NAME - 1))
-        })?;
-        std::str::from_utf8(&head[..end])
-            .map_err(|_| self.wrong(format!("the name of {of} is not text")))?;
-        Ok(Name(offset))
+        let name = name_at(self.strings, offset);
+        name.map_err(|what| self.wrong(format!("the name of {of} {what}")))
     }
 
     fn read(&mut self) -> Result<Type, BtfError> {

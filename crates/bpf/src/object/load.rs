@@ -316,15 +316,7 @@ impl Object {
                     continue;
                 };
                 let Some(start) = starts[found] else { continue };
-                let cut = |offset: u32| {
-                    let text = self.btf.text(offset).unwrap_or_default();
-                    let fits =
-                        |&(at, letter): &(usize, char)| at + letter.len_utf8() <= limits::LINE;
-                    text.char_indices()
-                        .take_while(fits)
-                        .map(|(_, letter)| letter)
-                        .collect::<String>()
-                };
+                let cut = |offset| self.btf.text(offset, limits::LINE).unwrap_or_default();
                 let insn = start + insn - self.functions[found].start;
                 let (file, text) = (cut(line.file), cut(line.text));
                 bytes += file.len() + text.len();

@@ -4,8 +4,8 @@ use std::fs;
 
 use proptest::prelude::*;
 use scxlab_bpf::btf::{
-    Array, Btf, BtfError, BtfExt, Builder, Composite, Field, FuncInfo, Kind, LineInfo, Member,
-    Name, Type, linkage,
+    Array, Btf, BtfError, BtfExt, Builder, Composite, Field, Kind, LineInfo, Member, Name, Type,
+    linkage,
 };
 
 /// Something of every kind.
@@ -178,17 +178,15 @@ fn what_is_said_of_instructions_is_read() {
     let mut b = Builder::new();
     let (section, file, text) = (b.text("syscall").0, b.text("a.c").0, b.text("return 0;").0);
     let btf = b.finish().expect("names");
-    // Two functions, and a line whose records are longer than we know.
-    let functions = [8, section, 2, 0, 5, 16, 6];
+    // A line whose records are longer than we know, and two functions.
     let lines = [20, section, 1, 8, file, text, 7 << 10 | 3, 99];
-    let mut words = vec![0x0001_eb9f, 24, 0, 28, 28, 32];
-    words.extend(functions);
+    let functions = [8, section, 2, 0, 5, 16, 6];
+    let mut words = vec![0x0001_eb9f, 24, 32, 28, 0, 32];
     words.extend(lines);
+    words.extend(functions);
     let bytes: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
     let ext = BtfExt::parse(&bytes, &btf).expect("it is one");
-    assert_eq!(btf.name(ext.functions[0].section), "syscall");
-    let functions = [FuncInfo { offset: 0, ty: 5 }, FuncInfo { offset: 16, ty: 6 }];
-    assert_eq!(ext.functions[0].records, functions);
+    assert_eq!(btf.name(ext.lines[0].section), "syscall");
     assert_eq!(ext.lines[0].records, [LineInfo { offset: 8, file, text, line: 7, column: 3 }]);
     assert!(ext.relocations.is_empty());
     let at = |at: usize, with: u32| {
@@ -201,16 +199,39 @@ fn what_is_said_of_instructions_is_read() {
         (at(0, 0x0001_9feb), "it starts with 0x9feb"),
         (at(0, 0x0002_eb9f), "version 2 or flags 0"),
         (at(1, 8), "its header is 8 of"),
-        (at(3, 4000), "func_info: 4000 bytes at 0 are not in it"),
-        (at(2, 2), "func_info: 28 bytes at 2 are not in it"),
-        (at(6, 4), "func_info: a record of 4 bytes"),
-        (at(7, 0), "func_info: the section at 4 has no name"),
-        (at(8, 0), "func_info: 0 records at 4"),
-        (at(8, u32::MAX), "func_info: 4294967295 records at 4"),
-        (at(3, 32), "func_info: it is cut off at 28"),
+        (at(5, 4000), "line_info: 4000 bytes at 0 are not in it"),
+        (at(4, 2), "line_info: 32 bytes at 2 are not in it"),
+        (at(6, 4), "line_info: a record of 4 bytes"),
+        (at(7, 0), "line_info: the section at 4 has no name"),
+        (at(7, 4000), "line_info: the name of the section at 4 is at 4000 of"),
+        (at(8, 0), "line_info: 0 records at 4"),
+        (at(8, u32::MAX), "line_info: 4294967295 records at 4"),
+        (at(5, 36), "line_info: it is cut off at 32"),
     ] {
         let message = BtfExt::parse(&bytes, &btf).expect_err(says).to_string();
         assert!(message.contains(says), "{says}: {message}");
+    }
+}
+
+/// Many records can refer to one string.
+#[test]
+fn long_strings_are_not_looked_at_to_their_end() {
+    let strings = format!("\0aé{}\0", "b".repeat(1000));
+    let head = [0x0001_eb9f_u32, 24, 0, 0, 0, strings.len() as u32];
+    let mut bytes: Vec<u8> = head.iter().flat_map(|word| word.to_le_bytes()).collect();
+    bytes.extend(strings.as_bytes());
+    let (btf, text) = (Btf::parse(&bytes).expect("it has no types"), 1);
+    let cut = [0, 1, 2, 3, 4].map(|most| btf.text(text, most).expect("it is there"));
+    assert_eq!(cut, ["", "a", "a", "aé", "aéb"]);
+    assert_eq!(btf.text(text, 5000).expect("it is there").len(), 1003);
+    assert_eq!(btf.text(5000, 1), None);
+    let long = ".BTF.ext: core_relo: the way has more than 511 bytes";
+    let name = ".BTF.ext: core_relo: the name of the section at 4 has more than 511 bytes";
+    for (section, way, says) in [(text + 1000, text, long), (text, text + 1000, name)] {
+        let words = [0x0001_eb9f, 32, 0, 0, 0, 0, 0, 28, 16, section, 1, 0, 1, way, 0];
+        let bytes: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+        let message = BtfExt::parse(&bytes, &btf).expect_err(says).to_string();
+        assert_eq!(message, says);
     }
 }
 
