@@ -1,5 +1,7 @@
 //! Structures of operations: `struct sched_ext_ops`, and what its members are in the kernel.
 
+use std::collections::BTreeMap;
+
 use super::elf::Elf;
 use super::error::Error;
 use super::functions::{self, Func};
@@ -50,26 +52,45 @@ pub(super) fn find(
             all.push(OpenOps { link: name == ".struct_ops.link", autocreate, ..ops });
         }
     }
+    name_operations(elf, bytes, btf, functions, &mut all)?;
+    Ok(all)
+}
+
+/// Looks up the functions that structures name.
+fn name_operations(
+    elf: &Elf<'_>,
+    bytes: &[u8],
+    btf: &Btf,
+    functions: &[Func],
+    all: &mut [OpenOps],
+) -> Result<(), Error> {
+    let mut members: BTreeMap<TypeId, BTreeMap<u64, usize>> = BTreeMap::new();
+    // By structure and member. The last relocation of several counts.
+    let mut named: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+    let mut count = 0;
     for section in elf.sections.iter().filter(|section| section.is_relocations()) {
         if !all.iter().any(|ops: &OpenOps| ops.section == section.info) {
             continue;
         }
         let relocations = elf.relocations(section, bytes)?;
-        Error::limit("operations", relocations.len(), limits::SLOTS)?;
+        count += relocations.len();
+        Error::limit("operations", count, limits::SLOTS)?;
         for rel in relocations {
             let symbol = &elf.symbols[rel.symbol];
-            let is_in = |ops: &&mut OpenOps| {
+            let is_in = |ops: &OpenOps| {
                 let within = rel.offset.checked_sub(ops.offset as u64);
                 ops.section == section.info && within.is_some_and(|at| at < ops.data.len() as u64)
             };
-            let ops = all.iter_mut().find(is_in).ok_or_else(|| {
+            let number = all.iter().position(is_in).ok_or_else(|| {
                 let what = format!("relocation at {:#x} is of no variable", rel.offset);
                 Error::section(section.name, what)
             })?;
-            let at = rel.offset as usize - ops.offset;
+            let ops = &all[number];
+            let at = rel.offset - ops.offset as u64;
             let wrong = |what: String| Error::ops(&ops.name, what);
             let Some(composite) = btf.ty(ops.ty).composite() else { continue };
-            let member = member_at(composite, at).ok_or_else(|| {
+            let members = members.entry(ops.ty).or_insert_with(|| by_offset(composite));
+            let member = members.get(&(8 * at)).copied().ok_or_else(|| {
                 wrong(format!("`{}` is set at {at:#x}, where no member is", symbol.name))
             })?;
             let name = btf.name(composite.members[member].name);
@@ -88,11 +109,13 @@ pub(super) fn find(
                 let function = &functions[function].name;
                 return Err(wrong(format!("prog {function} is not struct_ops BPF program")));
             }
-            ops.operations.retain(|&(known, _)| known != member);
-            ops.operations.push((member, function));
+            named.insert((number, member), function);
         }
     }
-    Ok(all)
+    for ((number, member), function) in named {
+        all[number].operations.push((member, function));
+    }
+    Ok(())
 }
 
 fn open(
@@ -127,8 +150,10 @@ fn open(
     })
 }
 
-fn member_at(composite: &Composite, offset: usize) -> Option<usize> {
-    composite.members.iter().position(|member| u64::from(member.bit_offset) == 8 * offset as u64)
+/// The first member at each offset, in bits.
+fn by_offset(composite: &Composite) -> BTreeMap<u64, usize> {
+    let members = composite.members.iter().enumerate().rev();
+    members.map(|(number, member)| (u64::from(member.bit_offset), number)).collect()
 }
 
 /// Whether a type is a pointer to a function.

@@ -405,6 +405,26 @@ fn no_operations_and_two_of_them_are_the_callers_matter() {
     assert_eq!(image.struct_ops.len(), 2);
 }
 
+/// They are counted in all sections of relocations together.
+#[test]
+fn too_many_operations() {
+    let mut file = scheduler();
+    let ops = file.section(".struct_ops.link", elf::PROGBITS, 0);
+    let (_, symbol, _) = file.relocations[&ops][0];
+    let word = [0_u64, u64::from(symbol) << 32 | u64::from(R_ABS)];
+    let data: Vec<u8> = word.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let data = data.repeat(40_000);
+    // Behind them are `.BTF.ext`, `.BTF`, and the relocations that the file has anyway.
+    let symtab = file.sections.len() + 2 + 2 + file.relocations.len() + 1;
+    for name in [".rel.more", ".rel.most"] {
+        let number = file.section(name, elf::REL, 0);
+        let section = file.at(number);
+        (section.data, section.info, section.entry) = (data.clone(), ops.into(), 16);
+        section.link = symtab as u32;
+    }
+    says(&file.write(), "operations: 80000 are more than 65536");
+}
+
 #[test]
 fn members_must_be_as_in_the_kernel() {
     let ops = |change: &dyn Fn(&mut Builder) -> Vec<(&'static str, u32)>| {
