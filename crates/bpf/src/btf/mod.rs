@@ -9,6 +9,7 @@ mod circle;
 mod ext;
 mod layout;
 mod parse;
+mod resize;
 mod types;
 mod write;
 

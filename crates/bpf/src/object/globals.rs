@@ -230,7 +230,7 @@ fn element(btf: &Btf, whole: &Place, index: &str) -> Result<Place, String> {
     };
     let i: u32 = index.parse().map_err(|_| format!("`[{index}]` is no index"))?;
     let size = btf.size_of(array.element).map_err(|err| err.to_string())?;
-    // One that was given another length has it in its size: its type is as it was compiled.
+    // A section may have been given room for a part of one.
     let len = whole.size.checked_div(size).unwrap_or(array.len);
     if i >= len {
         return Err(format!("`[{index}]`: it has {len} elements"));

@@ -268,7 +268,8 @@ impl Object {
 
     /// Makes a section of data have so many bytes, as `bpf_map__set_value_size()` does: schedulers
     /// have arrays at the end of one, whose length is only known when they are run. Such an array is
-    /// then as large as there is room; its type still says what was compiled.
+    /// then as large as there is room, and its type says so. Where that is no whole number of
+    /// elements, or there is no such array, the section has no type any more, as with libbpf.
     ///
     /// # Errors
     /// There is no such section, or it would be too large.
@@ -284,11 +285,18 @@ impl Object {
         self.maps[map].initial.truncate(bytes);
         let is_here = |variable: &&mut Variable| variable.place.store == Store::Map(map);
         let last = self.variables.iter_mut().filter(is_here).max_by_key(|v| v.place.offset);
-        if let Some(Variable { place, .. }) = last
+        let section = std::mem::take(&mut self.maps[map].value_type);
+        if let Some(Variable { name, place, .. }) = last
             && let Ok(ty) = self.btf.resolve(place.ty)
             && self.btf.ty(ty).kind() == Kind::Array
         {
-            place.size = (bytes as u32).saturating_sub(place.offset);
+            let bytes = bytes as u32;
+            place.size = bytes.saturating_sub(place.offset);
+            let btf = Arc::make_mut(&mut self.btf);
+            if let Some(ty) = btf.resize_array(section, name, place.offset, bytes) {
+                place.ty = ty;
+                self.maps[map].value_type = section;
+            }
         }
         Ok(())
     }

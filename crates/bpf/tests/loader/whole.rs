@@ -1,7 +1,7 @@
 //! The sample, from end to end.
 
 use scxlab_bpf::Insn;
-use scxlab_bpf::btf::Btf;
+use scxlab_bpf::btf::{Btf, Type};
 use scxlab_bpf::image::{Image, Line, MapType, Poison};
 use scxlab_bpf::insn::pseudo;
 use scxlab_bpf::object::{Error, Kernel, Object, Target, Value, decode, load, version_code};
@@ -257,7 +257,11 @@ fn values_of_maps_are_set_by_their_keys() {
 fn what_cannot_be_set_is_told_with_what_there_is() {
     let mut object = Object::parse(&scheduler().write()).expect("it is one");
     for (path, value, says) in [
-        ("colour", "1", "no variable `colour`; there are: batch, key, limits, on, tag"),
+        (
+            "colour",
+            "1",
+            "no variable `colour`; there are: batch, key, limits, on, tag",
+        ),
         ("limits.least", "1", "there is no member `least`"),
         ("batch.most", "1", "`.most`: what is before it has no members"),
         ("batch[0]", "1", "`[0]`: what is before it is no array"),
@@ -361,6 +365,30 @@ fn an_array_has_as_many_elements_as_it_was_given() {
     assert_eq!(message(object.set("dump[3]", "1")), "`[3]`: it has 3 elements");
     object.set("limits.table[2]", "5").expect("it is there");
     assert_eq!(message(object.set("limits.table[3]", "5")), "`[3]`: it has 3 elements");
+}
+
+/// As `map_btf_datasec_resize()` has it in libbpf.
+#[test]
+fn an_array_of_another_length_has_another_type() {
+    let resized = |section: &str, bytes| {
+        let mut object = Object::parse(&scheduler().write()).expect("it is one");
+        object.resize(section, bytes).expect("it is there");
+        if section == ".data.dump" {
+            object.set("dump", "as many letters").expect("there is room");
+        }
+        let image = object.load(&kernel()).expect("it loads");
+        let map = image.maps.iter().find(|map| map.name == section).expect("it is there").clone();
+        (image, map)
+    };
+    let (image, map) = resized(".data.dump", 20);
+    let global = image.globals.iter().find(|global| global.name == "dump").expect("it is there");
+    assert!(matches!(image.btf.ty(global.ty), Type::Array(array) if array.len == 20));
+    let Type::DataSec(section) = image.btf.ty(map.value_type) else { panic!("no section") };
+    assert_eq!((section.size, section.vars[0].size), (20, 20));
+    let var = image.btf.ty(section.vars[0].ty);
+    assert!(matches!(*var, Type::Var { ty, .. } if ty == global.ty), "{var:?}");
+    // Its last variable is no array.
+    assert_eq!(resized(".bss", 4000).1.value_type, 0);
 }
 
 #[test]
