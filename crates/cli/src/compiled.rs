@@ -60,6 +60,7 @@ pub(crate) fn load(
             .configure(key, value)
             .map_err(|err| wrong(&format_args!("--set {key}={value}: {err}")))?;
     }
+    let off: Vec<String> = object.struct_ops_off().map(str::to_owned).collect();
     let image = object.load(&abi).map_err(|err| match err {
         Error::Lacking(all) => Failure::missing(format_args!(
             "{file}: it needs what is not there:\n  {}\n--without PROGRAM leaves a program out that its \
@@ -78,6 +79,12 @@ pub(crate) fn load(
              vm:{version} runs it on a kernel that has",
             all.join("\n  ")
         )),
+        none @ LoadError::NoScheduler if !off.is_empty() => {
+            let names = off.join(", ");
+            wrong(&format_args!(
+                "{none} that is loaded; --ops NAME chooses one that it has off: {names}"
+            ))
+        }
         many @ LoadError::ManySchedulers(_) => {
             wrong(&format_args!("{many}; --ops NAME chooses one"))
         }

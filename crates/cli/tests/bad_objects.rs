@@ -25,6 +25,10 @@ const TIME: Duration = Duration::from_secs(60);
 
 /// The bytes of a file with a scheduler of each of these names, which does nothing.
 fn schedulers(names: &[&str]) -> File {
+    schedulers_in(".struct_ops.link", names)
+}
+
+fn schedulers_in(section: &str, names: &[&str]) -> File {
     let mut file = File::new();
     let char = file.btf.char();
     let text = file.btf.array(char, 128);
@@ -34,7 +38,7 @@ fn schedulers(names: &[&str]) -> File {
     if names.is_empty() {
         return file;
     }
-    let mut vars = Vars::new(&mut file, ".struct_ops.link", PROGBITS);
+    let mut vars = Vars::new(&mut file, section, PROGBITS);
     for name in names {
         let mut data = [0; 128];
         data[..name.len()].copy_from_slice(name.as_bytes());
@@ -247,6 +251,14 @@ fn no_scheduler() {
         &schedulers(&[]).write(),
         "there is no scheduler in it: no variable of type sched_ext_ops in .struct_ops",
     );
+}
+
+#[test]
+fn a_scheduler_that_is_off() {
+    let off = schedulers_in("?.struct_ops.link", &["alt"]).write();
+    refuses(&off, "in .struct_ops that is loaded; --ops NAME chooses one that it has off: alt_ops");
+    let (status, err) = run(&object(&off).file, &["--ops", "alt_ops"]);
+    assert_eq!((status, &*err), (Some(0), ""));
 }
 
 #[test]

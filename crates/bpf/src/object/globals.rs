@@ -67,12 +67,28 @@ pub fn is_named(name: &str) -> bool {
     !name.starts_with("__") && !name.contains('.')
 }
 
-/// Whether a user may want to set it: not `.bss`, which only counts, and not what a scheduler tells
-/// its end by.
+/// Whether a user may want to set it: not what a scheduler tells its end by.
 fn is_settable(variable: &Variable) -> bool {
-    matches!(variable.section.as_str(), ".rodata" | ".data")
+    let of = |prefix: &str| {
+        let rest = variable.section.strip_prefix(prefix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    [".rodata", ".data", ".bss"].into_iter().any(of)
         && is_named(&variable.name)
-        && !matches!(variable.name.as_str(), "uei" | "uei_dump_len")
+        && !matches!(variable.name.as_str(), "uei" | "uei_dump" | "uei_dump_len")
+}
+
+/// The names of variables that can be set, for a message: `.bss`, which mostly counts, is last.
+fn those_there_are(variables: &[Variable]) -> String {
+    const MOST: usize = 100;
+    let mut settable: Vec<_> = variables.iter().filter(|variable| is_settable(variable)).collect();
+    settable.sort_by_key(|variable| variable.section.starts_with(".bss"));
+    let names: Vec<_> = settable.iter().take(MOST).map(|variable| &*variable.name).collect();
+    match (names.join(", "), settable.len().saturating_sub(MOST)) {
+        (names, _) if names.is_empty() => "there are none".to_owned(),
+        (names, 0) => format!("there are: {names}"),
+        (names, more) => format!("there are: {names}, and {more} more"),
+    }
 }
 
 impl Object {
@@ -180,10 +196,8 @@ impl Object {
         let (name, mut rest) = path.split_at(end);
         let found = self.variables.iter().find(|variable| variable.name == name);
         let found = found.ok_or_else(|| {
-            let settable = self.variables.iter().filter(|variable| is_settable(variable));
-            let names: Vec<_> = settable.map(|variable| variable.name.as_str()).collect();
-            let names = names.join(", ");
-            Error::Variable(format!("there is no variable `{name}`; there are: {names}"))
+            let there = those_there_are(&self.variables);
+            Error::Variable(format!("there is no variable `{name}`; {there}"))
         })?;
         let mut place = found.place;
         while !rest.is_empty() {

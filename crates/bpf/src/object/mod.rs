@@ -395,6 +395,11 @@ impl Object {
         loaded.map(|ops| (ops.name.as_str(), self.btf.name_of(ops.ty)))
     }
 
+    /// The names of those that the object has off: [`Object::choose_struct_ops`] has one loaded.
+    pub fn struct_ops_off(&self) -> impl Iterator<Item = &str> {
+        self.ops.iter().filter(|ops| !ops.autocreate).map(|ops| ops.name.as_str())
+    }
+
     /// Has this one of all structures of operations loaded, and its programs, and no other one: what
     /// a scheduler's user space does whose object has several.
     ///

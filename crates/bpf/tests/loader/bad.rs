@@ -401,6 +401,7 @@ fn no_operations_and_two_of_them_are_the_callers_matter() {
     let object = Object::parse(&file.write()).expect("it is one");
     let names: Vec<_> = object.struct_ops().map(|(name, _)| name.to_owned()).collect();
     assert_eq!(names, ["one", "two"]);
+    assert_eq!(object.struct_ops_off().collect::<Vec<_>>(), ["left_out"]);
     let image = object.load(&kernel()).expect("it loads");
     assert_eq!(image.struct_ops.len(), 2);
 }

@@ -260,7 +260,7 @@ fn what_cannot_be_set_is_told_with_what_there_is() {
         (
             "colour",
             "1",
-            "no variable `colour`; there are: batch, key, limits, on, tag",
+            "no variable `colour`; there are: batch, key, limits, on, tag, dump, count, nice",
         ),
         ("limits.least", "1", "there is no member `least`"),
         ("batch.most", "1", "`.most`: what is before it has no members"),
