@@ -36,6 +36,9 @@ pub struct Image {
     pub btf: Arc<Btf>,
     /// What a user may want to know: a program that is left out, a map that is not pinned.
     pub notes: Vec<String>,
+    /// What it needs that its target lacks, which stands in for a kernel that may have it
+    /// ([`Target::stands_in`](crate::object::Target::stands_in)). Empty, or it cannot run.
+    pub lacking: Vec<String>,
     /// `GPL` or another; empty if there is none.
     pub license: String,
 }

@@ -111,6 +111,9 @@ fn answer(bytes: &[u8], target: &dyn Target) -> Vec<String> {
     let filled = object.fill_enumerators(target).expect("its variables are there");
     match object.load(target) {
         Err(err) => vec![format!("refused: {err}")],
+        Ok(image) if !image.lacking.is_empty() => {
+            vec![format!("refused: {}", image.lacking.join("\n"))]
+        }
         Ok(image) => {
             let kfuncs = image.kfuncs.iter().map(|kfunc| format!("kfunc {}", kfunc.symbol));
             let ksyms = image.ksyms.iter().map(|ksym| format!("symbol {}", ksym.name));

@@ -61,24 +61,23 @@ pub(crate) fn load(
             .map_err(|err| wrong(&format_args!("--set {key}={value}: {err}")))?;
     }
     let off: Vec<String> = object.struct_ops_off().map(str::to_owned).collect();
-    let image = object.load(&abi).map_err(|err| match err {
-        Error::Lacking(all) => Failure::missing(format_args!(
-            "{file}: it needs what is not there:\n  {}\n--without PROGRAM leaves a program out that its \
-             user space would not load either; --on vm:{version} runs it on a kernel, which has more",
+    let missing = |all: &[String]| {
+        Failure::missing(format_args!(
+            "{file}: the engine, as Linux {version}, does not have what it needs:\n  {}\n--without \
+             PROGRAM leaves a program out that its user space would not load either; --on \
+             vm:{version} runs it on a kernel that has",
             all.join("\n  ")
-        )),
+        ))
+    };
+    let image = object.load(&abi).map_err(|err| match err {
+        Error::Lacking(all) => missing(&all),
         other => wrong(&other),
     })?;
     for note in &image.notes {
         aside(format_args!("{file}: {note}"));
     }
     let scheduler = BpfScheduler::new(image, &abi).map_err(|err| match err {
-        LoadError::Missing(all) => Failure::missing(format_args!(
-            "{file}: the engine, as Linux {version}, does not have what it needs:\n  {}\n--without \
-             PROGRAM leaves a program out that its user space would not load either; --on \
-             vm:{version} runs it on a kernel that has",
-            all.join("\n  ")
-        )),
+        LoadError::Missing(all) => missing(&all),
         none @ LoadError::NoScheduler if !off.is_empty() => {
             let names = off.join(", ");
             wrong(&format_args!(

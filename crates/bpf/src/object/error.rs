@@ -69,8 +69,8 @@ pub enum Error {
     /// What the object needs and the kernel has not, or has in another form.
     #[error("{}", .0.join("\n"))]
     Extern(Vec<String>),
-    /// The same, and some of it the kernel may have that the target stands in for:
-    /// [`super::Target::stands_in`].
+    /// The same, and some of it the kernel may have that the target stands in for
+    /// ([`super::Target::stands_in`]), and without it there is no image to say so.
     #[error("{}", .0.join("\n"))]
     Lacking(Vec<String>),
     /// A variable cannot be set.

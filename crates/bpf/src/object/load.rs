@@ -25,13 +25,24 @@ const MOST: usize = 100;
 const OTHER_SIZE: &str = "accesses field incorrectly. Make sure you are accessing pointers, unsigned \
     integers, or fields of matching type and size.";
 
+/// What the kernel says to externs.
+struct Externs {
+    /// Which of them it has.
+    resolved: Vec<bool>,
+    /// The bytes of its configuration.
+    config: Vec<u8>,
+    /// What the target lacks.
+    lacking: Vec<String>,
+}
+
 impl Object {
     /// Relocates it for a kernel.
     ///
     /// # Errors
     /// The kernel lacks something that the object cannot do without: a function, a variable, a value
     /// of its configuration ([`Error::Extern`] names them all), an operation. Or a relocation is not
-    /// what it must be.
+    /// what it must be. What only a target lacks that stands in for a kernel is in
+    /// [`Image::lacking`].
     pub fn load(mut self, target: &dyn Target) -> Result<Image, Error> {
         self.check_operations(target)?;
         self.leave_out_idle(target);
@@ -40,7 +51,7 @@ impl Object {
         let gaps = self.relocate_types(target, &mut matching)?;
         // libbpf relocates types in these too, and nothing more.
         reach::leave_out_unreached(&mut self.functions);
-        let (resolved, config, lacking) = self.resolve_externs(target, &mut matching)?;
+        let Externs { resolved, config, lacking } = self.resolve_externs(target, &mut matching)?;
         self.place_arena(target);
         let config = self.take_config(config);
         let placed = Placer::new(&self, &resolved, config).place(&gaps).and_then(|mut image| {
@@ -131,24 +142,26 @@ impl Object {
         Ok(())
     }
 
-    /// Refuses what needs something that the target lacks, with the names of all of it.
+    /// Names all that it needs and the target lacks.
     fn check_lacking(
         &self,
         placed: Result<Image, Error>,
         mut lacking: Vec<String>,
         gaps: &[Gap],
     ) -> Result<Image, Error> {
-        match &placed {
-            Ok(image) => lacking.extend(gaps::lacking(self, image, gaps)),
+        let mut image = match placed {
+            Ok(image) => image,
             // That may be so for want of what is lacking.
-            Err(_) if !lacking.is_empty() => {}
-            Err(_) => return placed,
-        }
-        if lacking.is_empty() {
-            return placed;
-        }
+            Err(_) if !lacking.is_empty() => {
+                shorten(&mut lacking);
+                return Err(Error::Lacking(lacking));
+            }
+            Err(err) => return Err(err),
+        };
+        lacking.extend(gaps::lacking(self, &image, gaps));
         shorten(&mut lacking);
-        Err(Error::Lacking(lacking))
+        image.lacking = lacking;
+        Ok(image)
     }
 
     /// CO-RE. Answers with what must not be reached.
@@ -214,12 +227,12 @@ impl Object {
         Ok(gaps)
     }
 
-    /// Which externs the kernel has, the bytes of its configuration, and what the target lacks.
+    /// Asks the kernel for what the object has not itself.
     fn resolve_externs(
         &mut self,
         target: &dyn Target,
         matching: &mut Matching,
-    ) -> Result<(Vec<bool>, Vec<u8>, Vec<String>), Error> {
+    ) -> Result<Externs, Error> {
         let (mut wrong, mut unused) = (Vec::new(), Vec::new());
         let config = externs::configuration(&self.externs, target, &mut wrong);
         let mut resolved = Vec::with_capacity(self.externs.len());
@@ -244,7 +257,7 @@ impl Object {
             shorten(&mut wrong);
             return Err(Error::Extern(wrong));
         }
-        Ok((resolved, config, wrong))
+        Ok(Externs { resolved, config, lacking: wrong })
     }
 
     /// The symbols of the externs that functions refer to which are loaded.

@@ -138,7 +138,8 @@ impl BpfScheduler {
                 return Err(LoadError::ManySchedulers(names.collect()));
             }
         };
-        let (mut missing, mut refused, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut refused, mut left_out) = (Vec::new(), Vec::new());
+        let mut missing = image.lacking.clone();
         let programs = Programs::new(&image, &ops, abi.version(), &mut missing);
         let layouts = Layouts::new(abi).map_err(|what| LoadError::Missing(vec![what]))?;
         let (mut memory, mut objects) = (Memory::new(MEMORY), Objects::default());

@@ -3,7 +3,7 @@
 
 use scxlab_bpf::Insn;
 use scxlab_bpf::btf::{Field, TypeId};
-use scxlab_bpf::object::{Error, load};
+use scxlab_bpf::object::load;
 
 use crate::elf::{self, EXIT, File, call, load as ldx, mov};
 use crate::externs::Engine;
@@ -44,8 +44,8 @@ fn enqueue(insns: &[Insn], core: &[Core]) -> File {
 /// What it is refused for, or else what is said where it is not to be reached.
 fn lacks(file: File) -> Result<Vec<String>, Vec<String>> {
     match load(&file.write(), &Engine(kernel())) {
+        Ok(image) if !image.lacking.is_empty() => Err(image.lacking),
         Ok(image) => Ok(image.poison.into_iter().map(|poison| poison.text).collect()),
-        Err(Error::Lacking(all)) => Err(all),
         Err(other) => panic!("{other}"),
     }
 }
