@@ -256,7 +256,11 @@ fn no_scheduler() {
 #[test]
 fn a_scheduler_that_is_off() {
     let off = schedulers_in("?.struct_ops.link", &["alt"]).write();
-    refuses(&off, "in .struct_ops that is loaded; --ops NAME chooses one that it has off: alt_ops");
+    refuses(
+        &off,
+        "there is no scheduler in it: no variable of type sched_ext_ops in .struct_ops that is loaded; \
+         --ops NAME chooses one that it has off: alt_ops",
+    );
     let (status, err) = run(&object(&off).file, &["--ops", "alt_ops"]);
     assert_eq!((status, &*err), (Some(0), ""));
 }
