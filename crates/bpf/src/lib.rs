@@ -13,6 +13,7 @@ pub mod image;
 pub mod insn;
 pub mod machine;
 pub mod object;
+mod reachable;
 pub mod sched;
 pub mod trial;
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::Image;
 use crate::insn::{Insn, class, pseudo};
-use crate::sched::reachable;
+use crate::reachable;
 
 /// `MAX_CALL_FRAMES`: the kernel lets no program call deeper.
 const FRAMES: usize = 8;

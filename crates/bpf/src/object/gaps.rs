@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Object, always};
 use crate::Image;
-use crate::sched::reachable::reachable;
+use crate::reachable::reachable;
 
 /// The operations that no run goes without. The others are called for some workloads only, and so are
 /// other programs.

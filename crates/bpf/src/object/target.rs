@@ -29,7 +29,8 @@ pub trait Target {
     }
 
     /// Who stands in for the kernel, if the kernel may have a symbol, or a field (`task_struct.comm`),
-    /// that this target has not: `the engine, as Linux 7.2`. Nothing if this is the kernel, or if the kernel has not got it either.
+    /// that this target has not: `the engine, as Linux 7.2`. Nothing if this is the kernel, or if the
+    /// kernel has not got it either.
     fn stands_in(&self, symbol: &str) -> Option<String> {
         let _ = symbol;
         None

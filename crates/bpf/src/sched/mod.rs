@@ -27,7 +27,6 @@ mod ops;
 mod others;
 mod percpu;
 mod race;
-pub(crate) mod reachable;
 mod state;
 pub mod trial;
 mod twin;
@@ -55,7 +54,7 @@ use crate::btf::Type;
 use crate::image::Poison;
 use crate::insn::pseudo;
 use crate::machine::{Binding, Callee, Code, DecodeError, Full, Memory, Thread};
-use crate::{Image, Insn};
+use crate::{Image, Insn, reachable};
 
 /// Bytes of memory that a scheduler may use.
 const MEMORY: u64 = 4 << 30;

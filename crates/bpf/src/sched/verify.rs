@@ -2,10 +2,10 @@
 //! made or not.
 
 use super::kfunc::is_of_cpus;
-use super::reachable;
 use crate::Image;
 use crate::abi::Abi;
 use crate::image::StructOps;
+use crate::reachable;
 
 /// The members that may sleep: `bpf_scx_check_member()`, in both forms.
 const SLEEPABLE: [&str; 15] = [

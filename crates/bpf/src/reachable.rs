@@ -22,7 +22,7 @@ pub(crate) fn reachable(image: &Image) -> Vec<bool> {
 }
 
 /// The kernel functions that a program may call: their names.
-pub(super) fn kfuncs(image: &Image, program: usize) -> BTreeSet<&str> {
+pub(crate) fn kfuncs(image: &Image, program: usize) -> BTreeSet<&str> {
     let reached = reachable_from(image, [program]);
     let calls =
         image.insns.iter().zip(reached).filter(|(insn, reached)| {
