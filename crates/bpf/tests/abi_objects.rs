@@ -37,7 +37,10 @@ fn compiled_schedulers_load() {
                 }
             };
             object.fill_enumerators(&abi).expect("its variables are there");
-            match object.load(&abi) {
+            let image = object.load(&abi).inspect(|image| {
+                wrong.extend(image.lacking.iter().map(|what| format!("{name}, {version}: {what}")));
+            });
+            match image {
                 // Of what an object reads without a question, nothing may be missing. What it asks
                 // for first, a function with two names, say, is not reached.
                 Ok(image) if version >= Version::V7_2 => {

@@ -46,6 +46,9 @@ pub struct Engine {
     pub(crate) readers: u32,
     /// How many of them there were when the event began that is being handled.
     pub(crate) readers_before: u32,
+    /// Programs that run in that event, one within the other, each of which keeps the task that it runs
+    /// on where it is: `__bpf_prog_enter()`.
+    pub(crate) programs: u32,
     /// Whether callbacks of that event can be left in their middle: see [`crate::overlap`].
     pub(crate) divisible: bool,
     /// What is locked by those that were left.
@@ -160,6 +163,7 @@ impl Engine {
             locked: Vec::new(),
             readers: 0,
             readers_before: 0,
+            programs: 0,
             divisible: false,
             held: Vec::new(),
             contended: false,
@@ -294,8 +298,9 @@ impl Engine {
     }
 
     pub(crate) fn handle(&mut self, event: Event) {
-        let saved = (self.this_cpu, self.readers_before, self.divisible);
+        let saved = (self.this_cpu, self.readers_before, self.programs, self.divisible);
         self.readers_before = self.readers;
+        self.programs = 0;
         self.divisible = event.is_divisible();
         match event {
             Event::BurstEnd { cpu, generation } => self.burst_end(CpuId(cpu), generation),
@@ -320,7 +325,7 @@ impl Engine {
             }
             Event::Start { index } => self.start_process(index),
         }
-        (self.this_cpu, self.readers_before, self.divisible) = saved;
+        (self.this_cpu, self.readers_before, self.programs, self.divisible) = saved;
     }
 
     pub(crate) fn p(&self, p: TaskIdx) -> &TaskStruct {
@@ -370,12 +375,16 @@ impl Engine {
         self.rq(self.task_cpu(p)).curr == p
     }
 
-    /// `p->migration_disabled` as the core finds it. A program keeps the task that it runs on where it
-    /// is: `__bpf_prog_enter()`, with `CONFIG_PREEMPT_RCU`.
+    /// `p->migration_disabled` as the core finds it, with what programs have added that run on the task
+    /// (`CONFIG_PREEMPT_RCU`).
     pub(crate) fn migration_disabled(&self, p: TaskIdx) -> u32 {
-        let program_runs = self.readers > self.readers_before;
-        let on_it = program_runs && self.rq(self.this_cpu).curr == p;
-        self.p(p).migration_disabled + u32::from(on_it)
+        self.migration_disabled_where(p, self.rq(self.this_cpu).curr == p)
+    }
+
+    /// The same, where it is known whether they run on it.
+    pub(crate) fn migration_disabled_where(&self, p: TaskIdx, is_current: bool) -> u32 {
+        let added = if is_current { self.programs } else { 0 };
+        self.p(p).migration_disabled + added
     }
 
     pub(crate) fn nr_cpus(&self) -> usize {

@@ -131,9 +131,17 @@ fn the_preempted_task_does_not_come_back_from_a_release() {
         prog.start(hog).policy = scxlab_engine::program::Policy::Ext;
         let fair = prog.forever("fair", vec![run_us(100), sleep(3)]);
         prog.start(fair);
-        let lab = local().flags(OpsFlags::SWITCH_PARTIAL | flag).on_cpu_release(|cx, _, _| {
-            st(cx).n += u64::from(cx.reenqueue_local());
-        });
+        let lab = Lab::new()
+            .flags(OpsFlags::SWITCH_PARTIAL | flag)
+            .on_enqueue(|cx, p, enq| {
+                if enq.contains(EnqFlags::REENQ) && cx.current() == p {
+                    assert_eq!(cx.migration_disabled(p), 2, "one program within the other");
+                }
+                cx.dsq_insert(p, DsqId::LOCAL, SLICE, enq);
+            })
+            .on_cpu_release(|cx, _, _| {
+                st(cx).n += u64::from(cx.reenqueue_local());
+            });
         let (mut engine, id) = attached(quiet(1, prog), lab);
         go(&mut engine, 200);
         assert!(engine.is_attached(id), "{:?}", engine.exit_info(id));

@@ -39,8 +39,12 @@ pub(super) fn value(name: &str, version: Version, hz: u32) -> Option<String> {
         | "CONFIG_TICK_ONESHOT"
         | "CONFIG_PREEMPT_COUNT"
         | "CONFIG_PREEMPT_RCU" => yes(true),
-        // Tasks have a mempolicy, and programs run at tracepoints.
+        // Tasks have a mempolicy and a preferred node, and statistics, which are off; they leave a
+        // group as they exit; and programs run at tracepoints.
         "CONFIG_NUMA"
+        | "CONFIG_NUMA_BALANCING"
+        | "CONFIG_SCHEDSTATS"
+        | "CONFIG_SCHED_AUTOGROUP"
         | "CONFIG_BPF_EVENTS"
         | "CONFIG_PERF_EVENTS"
         | "CONFIG_TRACEPOINTS"

@@ -231,9 +231,12 @@ impl Target for Abi {
     }
 
     fn stands_in(&self, symbol: &str) -> Option<String> {
-        // Of sched_ext's own, all are declared.
-        let of_scx = symbol.contains("scx_bpf_") || symbol.contains("_scx_");
-        (!of_scx).then(|| format!("the engine, as Linux {}", self.version))
+        // Of sched_ext's own, all are declared, but for a field of core scheduling.
+        let of_scx =
+            ["scx_bpf_", "_scx_", "sched_ext_", ".scx."].iter().any(|own| symbol.contains(own))
+                || symbol.starts_with("scx_");
+        let is_declared = of_scx && !symbol.ends_with(".core_sched_at");
+        (!is_declared).then(|| format!("the engine, as Linux {}", self.version))
     }
 
     fn never_runs(&self, section: &str) -> Option<&'static str> {

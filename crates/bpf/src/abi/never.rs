@@ -26,18 +26,26 @@ pub(super) fn runs(section: &str) -> Option<&'static str> {
             "no task here uses a futex"
         }
         ("tp" | "tracepoint", event) if is_futex_call(event) => "no task here uses a futex",
-        ("tp_btf", "sched_pi_setprio") => "no task inherits a priority",
-        ("tp_btf", "sched_move_numa" | "sched_stick_numa" | "sched_swap_numa") => {
-            "there is one memory node"
+        ("tp_btf" | "raw_tp" | "raw_tracepoint", "sched_pi_setprio") => {
+            "no task inherits a priority"
         }
-        ("tp_btf", "cpu_frequency" | "cpu_frequency_limits") => "no CPU changes its frequency",
+        (
+            "tp_btf" | "raw_tp" | "raw_tracepoint",
+            "sched_move_numa" | "sched_stick_numa" | "sched_swap_numa",
+        ) => "there is one memory node",
+        ("tp_btf" | "raw_tp" | "raw_tracepoint", "cpu_frequency" | "cpu_frequency_limits") => {
+            "no CPU changes its frequency"
+        }
         ("fentry" | "fentry.s" | "fexit" | "fexit.s", "cpuset_write_resmask") => {
             "nobody writes to a cpuset"
         }
-        ("tp_btf", "cgroup_mkdir" | "cgroup_rmdir") => {
+        ("tp_btf" | "raw_tp" | "raw_tracepoint", "cgroup_mkdir" | "cgroup_rmdir") => {
             "no cgroup is made or removed while a scheduler is there"
         }
-        ("tp_btf", "cpuhp_enter" | "cpuhp_exit" | "cpuhp_multi_enter") => "no CPU comes or goes",
+        (
+            "tp_btf" | "raw_tp" | "raw_tracepoint",
+            "cpuhp_enter" | "cpuhp_exit" | "cpuhp_multi_enter",
+        ) => "no CPU comes or goes",
         _ => return None,
     })
 }
@@ -89,6 +97,7 @@ mod tests {
             "fentry/futex_wake_op",
             "tracepoint/syscalls/sys_exit_futex_wait",
             "tp_btf/cpu_frequency",
+            "raw_tp/cgroup_mkdir",
         ] {
             assert!(runs(section).is_some(), "{section}");
         }

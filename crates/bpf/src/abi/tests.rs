@@ -103,7 +103,7 @@ fn versions_differ_where_kernels_do() {
     let of = |name: &str| new.kconfig(&format!("CONFIG_{name}"));
     assert!(["X86", "MMU", "BPF_EVENTS", "NUMA", "MEMCG"].iter().all(|&name| of(name).is_some()));
     // Kernels differ in these.
-    assert!(["NUMA_BALANCING", "SCHED_CORE", "PREEMPT_RT"].iter().all(|&name| of(name).is_none()));
+    assert!(["SCHED_MC", "SCHED_CORE", "PREEMPT_RT"].iter().all(|&name| of(name).is_none()));
     let fast = new.clone().with_hz(1000);
     assert_eq!(fast.kconfig("CONFIG_HZ").as_deref(), Some("1000"));
     assert_eq!(fast.kconfig("CONFIG_HZ_1000").as_deref(), Some("y"));

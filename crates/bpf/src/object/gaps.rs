@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Object, always};
 use crate::Image;
+use crate::btf::essential_name;
 use crate::reachable::reachable;
 
-/// The operations that no run goes without. The others are called for some workloads only, and so are
-/// other programs.
-const CALLED: [&str; 10] = [
+/// The operations that hardly any run goes without. The others are called for some workloads only, and
+/// so are other programs.
+const CALLED: [&str; 11] = [
     "init",
     "init_task",
     "enable",
     "runnable",
     "select_cpu",
+    "select_cid",
     "enqueue",
     "dispatch",
     "running",
@@ -34,7 +36,7 @@ pub(super) struct Gap {
 }
 
 /// The fields that the target lacks, and who reads them, if the scheduler cannot run without: if an
-/// operation that is always called reads one of them whatever it decides. Others may never be read.
+/// operation of [`CALLED`] reads one of them whatever it decides. Others may never be read.
 pub(super) fn lacking(object: &Object, image: &Image, gaps: &[Gap]) -> Vec<String> {
     let starts = super::place::starts(&object.functions);
     let placed = |gap: &Gap| Some(starts[gap.function]? + gap.insn);
@@ -58,9 +60,11 @@ pub(super) fn lacking(object: &Object, image: &Image, gaps: &[Gap]) -> Vec<Strin
     users.into_iter().map(line).collect()
 }
 
-/// The functions that operations are which are always called.
+/// The functions that such operations are.
 fn called(object: &Object) -> impl Iterator<Item = usize> {
-    object.ops.iter().filter(|ops| ops.autocreate).flat_map(|ops| {
+    let of_scx = |ty| essential_name(object.btf.name_of(ty)).starts_with("sched_ext_ops");
+    let loaded = object.ops.iter().filter(move |ops| ops.autocreate && of_scx(ops.ty));
+    loaded.flat_map(|ops| {
         let name = |member: usize| {
             let member = object.btf.ty(ops.ty).composite()?.members.get(member)?;
             Some(object.btf.name(member.name))

@@ -292,21 +292,3 @@ fn a_map_that_the_engine_lacks_matters_where_it_is_used() {
     let LoadError::Missing(missing) = err else { panic!("{err}") };
     assert_eq!(missing, ["map stacks: the engine has no maps of type BPF_MAP_TYPE_STACK_TRACE"]);
 }
-
-/// `map_set_def_max_entries()` of libbpf.
-#[test]
-fn an_array_of_events_without_a_length_has_one_for_each_cpu() {
-    let events = |max_entries| Map {
-        name: "events".into(),
-        map_type: MapType::PERF_EVENT_ARRAY,
-        key_size: 4,
-        value_size: 4,
-        max_entries,
-        ..Map::default()
-    };
-    for max_entries in [0, 2] {
-        let mut image = with(&[], &[]);
-        image.maps.push(events(max_entries));
-        assert!(BpfScheduler::new(image, &kernel()).is_ok(), "{max_entries}");
-    }
-}

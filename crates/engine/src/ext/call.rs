@@ -47,8 +47,12 @@ impl Engine {
     ) -> R {
         let imp = Arc::clone(&self.sch(sched).imp);
         let cpu = self.this_cpu;
+        // bpf_timer_cb() calls a function, and enters no program.
+        let enters = u32::from(scope.op != Op::Timer);
         self.readers += 1;
+        self.programs += enters;
         let result = f(&*imp, &mut Cx::new(self, sched, scope));
+        self.programs -= enters;
         self.readers -= 1;
         self.drop_cursors();
         self.this_cpu = cpu;

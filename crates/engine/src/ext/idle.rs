@@ -139,8 +139,11 @@ impl Engine {
         flags: PickIdleFlags,
     ) -> Option<CpuId> {
         let task = self.p(p);
-        // is_bpf_migration_disabled(): what the program's own prolog has added does not count.
-        let pinned = task.migration_disabled > 0;
+        // is_bpf_migration_disabled(), with CONFIG_PREEMPT_RCU: one may be the program's own.
+        let pinned = match self.migration_disabled(p) {
+            1 => self.rq(self.this_cpu).curr != p,
+            disabled => disabled > 0,
+        };
         if !pinned && task.cpus_ptr().weight() > 1 {
             return self.select_cpu_dfl(p, prev, wake, cpus, flags);
         }

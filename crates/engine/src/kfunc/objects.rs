@@ -61,10 +61,9 @@ impl<'r> Cx<'r> {
         self.core.jiffies()
     }
 
-    /// `p->migration_disabled`, with what this callback adds for the task that it runs on.
+    /// `p->migration_disabled`, with what callbacks add for the task that they run on.
     pub fn migration_disabled(&self, p: Task<'_>) -> u32 {
-        let raw = self.get(p).migration_disabled;
-        raw + u32::from(self.current() == p)
+        self.core.migration_disabled_where(p.idx, self.current() == p)
     }
 
     /// The CPU time that a task has used, up to now if it runs.

@@ -35,8 +35,9 @@ impl Engine {
         sim.act = Act::ExitGroup;
     }
 
-    /// `sched_autogroup_exit_task()`, which comes right before the notify step: the task leaves its
-    /// queues and comes back, whether it has an autogroup or not.
+    /// `sched_autogroup_exit_task()`, which comes right before the notify step: with
+    /// `CONFIG_SCHED_AUTOGROUP` the task leaves its queues and comes back, whether it has an autogroup or
+    /// not.
     pub(crate) fn exit_group(&mut self, cpu: CpuId, p: TaskIdx) {
         self.sched_move_task(cpu, p, |_| {});
         let sim = self.sim_mut(p);

@@ -278,7 +278,7 @@ struct task_struct {
 	int normal_prio;
 	/* 0: there are no real-time tasks. */
 	unsigned int rt_priority;
-	/* 0: only the fair class counts whom a task wakes up. */
+	/* 0: only the fair class counts whom a task wakes up, and the one here does not. */
 	unsigned int wakee_flips;
 	unsigned long wakee_flip_decay_ts;
 	struct task_struct *last_wakee;

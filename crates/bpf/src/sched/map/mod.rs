@@ -266,12 +266,12 @@ impl Maps {
         match &**store {
             Store::Array(array) => return Ok(array.lookup(shape, key)),
             Store::Hash(hash) if hash.is_plain() => return Ok(hash.in_place(key)),
+            Store::Outer(outer) => return Ok(outer.lookup(key)),
             _ => {}
         }
         match Arc::make_mut(store) {
             Store::PerCpuArray(array) => array.lookup(memory, shape, here.cpu, key),
             Store::Hash(hash) => hash.lookup(memory, shape, here.cpu, key),
-            Store::Outer(outer) => Ok(outer.lookup(key)),
             _ => Err(Fails::Never("nothing can be looked up in a map of this type")),
         }
     }
@@ -413,9 +413,11 @@ impl Maps {
         key: &[u8],
     ) -> Result<Option<u64>, Fails> {
         let Map { shape, store, .. } = &mut self.all[map];
-        match Arc::make_mut(store) {
-            Store::Hash(hash) => hash.peek(memory, shape, here.cpu, key),
-            _ => self.lookup(memory, map, here, key),
+        if matches!(&**store, Store::Hash(hash) if !hash.is_plain())
+            && let Store::Hash(hash) = Arc::make_mut(store)
+        {
+            return hash.peek(memory, shape, here.cpu, key);
         }
+        self.lookup(memory, map, here, key)
     }
 }
