@@ -78,11 +78,16 @@ fn is_settable(variable: &Variable) -> bool {
         && !matches!(variable.name.as_str(), "uei" | "uei_dump" | "uei_dump_len")
 }
 
-/// The names of variables that can be set, for a message: `.bss`, which mostly counts, is last.
+/// The names of variables that can be set, for a message: those in sections of their own come after the
+/// others, and `.bss`, which mostly counts, is last.
 fn those_there_are(variables: &[Variable]) -> String {
     const MOST: usize = 100;
     let mut settable: Vec<_> = variables.iter().filter(|variable| is_settable(variable)).collect();
-    settable.sort_by_key(|variable| variable.section.starts_with(".bss"));
+    settable.sort_by_key(|variable| match variable.section.as_str() {
+        ".rodata" | ".data" => 0,
+        section if section.starts_with(".bss") => 2,
+        _ => 1,
+    });
     let names: Vec<_> = settable.iter().take(MOST).map(|variable| &*variable.name).collect();
     match (names.join(", "), settable.len().saturating_sub(MOST)) {
         (names, _) if names.is_empty() => "there are none".to_owned(),
