@@ -197,7 +197,7 @@ impl Engine {
                 return;
             }
         }
-        self.sched_move_task(self.task_cpu(p), p, |engine| {
+        self.sched_move_task(p, |engine| {
             engine.p_mut(p).cgroup = to;
             if let Some(root) = root
                 && engine.sch(root).has(OpSet::CGROUP_MOVE)

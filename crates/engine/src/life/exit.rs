@@ -1,6 +1,7 @@
 //! `do_exit()` in its phases, `release_task()`, and waiting for children.
 
 use super::user::SHORTEST;
+use crate::Nanos;
 use crate::config::Sabotage;
 use crate::engine::Engine;
 use crate::ext::tracepoint::{Tracepoint, TracepointSet};
@@ -8,7 +9,6 @@ use crate::flags::{pf, state};
 use crate::sim::{Act, ProcIdx, Wait};
 use crate::task::TaskIdx;
 use crate::trace::{PidLoss, What};
-use crate::{CpuId, Nanos};
 
 impl Engine {
     /// The beginning: `PF_EXITING`. With `group`, the other threads are to end too.
@@ -38,8 +38,8 @@ impl Engine {
     /// `sched_autogroup_exit_task()`, which comes right before the notify step: with
     /// `CONFIG_SCHED_AUTOGROUP` the task leaves its queues and comes back, whether it has an autogroup or
     /// not.
-    pub(crate) fn exit_group(&mut self, cpu: CpuId, p: TaskIdx) {
-        self.sched_move_task(cpu, p, |_| {});
+    pub(crate) fn exit_group(&mut self, p: TaskIdx) {
+        self.sched_move_task(p, |_| {});
         let sim = self.sim_mut(p);
         sim.burst_left = SHORTEST;
         sim.act = Act::ExitNotify;

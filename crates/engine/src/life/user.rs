@@ -45,7 +45,7 @@ impl Engine {
             Act::ExecTakePid { entry, name } => self.exec_take_pid(p, entry, name),
             Act::ExecDone { entry, name, nonleader } => self.exec_done(p, entry, name, nonleader),
             Act::ExitBegin { group } => self.exit_begin(p, group),
-            Act::ExitGroup => self.exit_group(cpu, p),
+            Act::ExitGroup => self.exit_group(p),
             Act::ExitNotify => self.exit_notify(p),
             Act::ExitDead => self.p_mut(p).__state = state::TASK_DEAD,
             Act::Reap => self.init_reap(p),

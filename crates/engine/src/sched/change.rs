@@ -59,13 +59,8 @@ impl Engine {
     }
 
     /// `sched_move_task()`: from one task group to another, with what the scheduler is told of it.
-    pub(crate) fn sched_move_task(
-        &mut self,
-        cpu: CpuId,
-        p: TaskIdx,
-        change: impl FnOnce(&mut Self),
-    ) {
-        let class = self.p(p).sched_class();
+    pub(crate) fn sched_move_task(&mut self, p: TaskIdx, change: impl FnOnce(&mut Self)) {
+        let (cpu, class) = (self.task_cpu(p), self.p(p).sched_class());
         self.sched_change(p, class, DeqFlags::MOVE, change);
         if self.is_current(p) {
             self.resched_curr(cpu);
