@@ -34,9 +34,9 @@ fn nonleader_exec_execs_from_threads() {
 #[test]
 fn exit_storm_keeps_two_children_of_each_worker() {
     // Four workers with two children each, of which some have had others before.
-    let enough = |seen: &Seen| {
-        seen.counts.forked > 4 + 16 && seen.most_at_once >= 8 && seen.saw(&["worker", "burner"])
-    };
+    let names = ["worker", "burner", "spark"];
+    let enough =
+        |seen: &Seen| seen.counts.forked > 4 + 16 && seen.most_at_once >= 8 && seen.saw(&names);
     let seen = builtin("exit-storm", enough);
     // A census is not atomic, so some may count twice.
     assert!(seen.most_at_once <= 20, "{seen:?}");
