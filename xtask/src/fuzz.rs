@@ -13,6 +13,8 @@ use crate::run::cargo;
 const TARGETS: &[&str] = &["object", "btf", "machine", "scheduler"];
 /// Where they are built, and below it what they start from and what they find.
 const TARGET: &str = "target/fuzz";
+/// Inputs that are kept, by target: the tests take them too.
+const KEPT: &str = "crates/bpf/fuzz/found";
 
 /// What the compiler has to put into the code for libFuzzer to see where it goes: what cargo-fuzz
 /// gives it, but for the sanitizers, which want a nightly one and would find little in safe code.
@@ -47,12 +49,12 @@ pub fn run(root: &Path, target: Option<&str>, seconds: u64) -> Result<()> {
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-artifact_prefix={}/{target}-", found.display()))
             .args(["-print_final_stats=1", "-verbosity=0"])
-            .args([&corpus, &seeds.join(target)])
+            .args([&corpus, &seeds.join(target), &root.join(KEPT).join(target)])
             .status()?;
         ensure!(
             status.success(),
-            "{target} found something: see {}; mend it, and put the input into \
-             crates/bpf/fuzz/found/{target}, from where the tests take it",
+            "{target} found something: see {}; mend it, and put the input into {KEPT}/{target}, \
+             from where the tests take it",
             found.display()
         );
     }
