@@ -58,7 +58,7 @@ enum Command {
     },
     /// Fuzzes what reads compiled schedulers, until it finds something or the time is over
     Fuzz {
-        /// object, btf or machine [default: one after the other]
+        /// object, btf, machine or scheduler [default: one after the other]
         target: Option<String>,
         /// How long each may take
         #[arg(long, default_value_t = 60)]
