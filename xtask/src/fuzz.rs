@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::run::cargo;
 
 /// The fuzz targets: the binaries of `crates/bpf/fuzz`.
-const TARGETS: &[&str] = &["object", "btf", "machine", "scheduler"];
+pub const TARGETS: &[&str] = &["object", "btf", "machine", "scheduler"];
 /// Where they are built, and below it what they start from and what they find.
 const TARGET: &str = "target/fuzz";
 /// Inputs that are kept, by target: the tests take them too.

@@ -58,7 +58,7 @@ enum Command {
     },
     /// Fuzzes what reads compiled schedulers, until it finds something or the time is over
     Fuzz {
-        /// object, btf, machine or scheduler [default: one after the other]
+        #[arg(help = format!("{} [default: one after the other]", fuzz::TARGETS.join(", ")))]
         target: Option<String>,
         /// How long each may take
         #[arg(long, default_value_t = 60)]

@@ -8,6 +8,8 @@ use scxlab_protocol::Kernel;
 
 /// Where sched_ext shows its state.
 const SYSFS: &str = "/sys/kernel/sched_ext";
+/// The root scheduler's directory in it.
+const ROOT: &str = "root";
 
 /// The kernel's types.
 pub const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -37,7 +39,7 @@ pub fn state() -> String {
 
 /// The name of the root scheduler.
 pub fn root() -> String {
-    read(&format!("{SYSFS}/root/ops"))
+    read(&format!("{SYSFS}/{ROOT}/ops"))
 }
 
 /// How often a scheduler was attached since boot.
@@ -47,12 +49,12 @@ pub fn enable_seq() -> u64 {
 
 /// The root scheduler's event counters; none on kernels that have no such file.
 pub fn events() -> BTreeMap<String, u64> {
-    counters("root")
+    counters(ROOT)
 }
 
 /// Those of the scheduler of a cgroup below the root's.
 pub fn sub_events(cgroup: u64) -> BTreeMap<String, u64> {
-    counters(&format!("root/sub/sub-{cgroup}"))
+    counters(&format!("{ROOT}/sub/sub-{cgroup}"))
 }
 
 fn counters(scheduler: &str) -> BTreeMap<String, u64> {

@@ -1,6 +1,6 @@
 //! What the fuzzers found (`cargo xtask fuzz`), and what they start from. `fuzz/found` has, by target,
-//! inputs that once went wrong and small ones that together go all the ways that such ones went in an
-//! hour. Here they go them with overflow checks and debug assertions.
+//! inputs that once went wrong, and a choice of small ones that together reach all the code that small
+//! ones have. Here they are read with overflow checks and debug assertions.
 
 use std::fs;
 use std::path::Path;

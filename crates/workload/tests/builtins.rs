@@ -67,12 +67,17 @@ fn code_at(program: &Program, entry: Pc) -> &[Instr] {
     &code[..end]
 }
 
+/// What `code` starts, in its order.
+fn all_spawned(code: &[Instr], kind: Spawn) -> impl Iterator<Item = Pc> + '_ {
+    code.iter().filter_map(move |instr| match instr {
+        Instr::Spawn { what, entry, .. } if *what == kind => Some(*entry),
+        _ => None,
+    })
+}
+
 fn spawned(program: &Program, code: &[Instr], kind: Spawn) -> Pc {
-    code.iter()
-        .find_map(|instr| match instr {
-            Instr::Spawn { what, entry, .. } if *what == kind => Some(*entry),
-            _ => None,
-        })
+    all_spawned(code, kind)
+        .next()
         .unwrap_or_else(|| panic!("{kind:?} in {code:?} of {}", program.code.len()))
 }
 
@@ -96,13 +101,8 @@ fn nobody_waits_for_the_storm_to_end() {
     let program = compiled("exit-storm", 2);
     let worker = code_at(&program, program.start[0].entry);
     assert_eq!(worker[0], Instr::IgnoreChildren);
-    let children: Vec<_> = worker
-        .iter()
-        .filter_map(|instr| match instr {
-            Instr::Spawn { what: Spawn::Process, entry, .. } => Some(code_at(&program, *entry)),
-            _ => None,
-        })
-        .collect();
+    let children: Vec<_> =
+        all_spawned(worker, Spawn::Process).map(|entry| code_at(&program, entry)).collect();
     let [[Instr::Run(burner)], [Instr::Run(spark)]] = children[..] else { panic!("{children:?}") };
     // The default slice of sched_ext is 20 ms. A burner's may end before it does; a spark's ends in
     // its exit, which takes less than 0.1 ms.
